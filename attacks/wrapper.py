@@ -1,0 +1,83 @@
+"""A victim as TextAttack sees a model: texts in, traces out, with an account of what was run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from robustexit.attacks.limits import LimitReached
+from robustexit.attacks.textattack_api import ModelWrapper
+from robustexit.errors import ModelError
+from robustexit.victims.base import Trace, Victim
+
+
+class VictimWrapper(ModelWrapper):  # type: ignore[misc]  # TextAttack is untyped
+    """Queries a victim and remembers its traces for the length of one attempt.
+
+    Args:
+        victim: The deployed system.
+        field_names: Names of the text fields, in tokenizer order.
+        min_depth: Exits that traces must hold at least.
+
+    Attributes:
+        forwards: Distinct texts run since `begin`.
+        layer_forwards: Encoder layers run for them.
+    """
+
+    def __init__(self, victim: Victim, field_names: Sequence[str], min_depth: int) -> None:
+        self.model = victim
+        self.field_names = tuple(field_names)
+        self.min_depth = min_depth
+        self.begin()
+
+    def begin(self, deadline: float | None = None) -> None:
+        """Start a new attempt: forget every trace, count from zero.
+
+        Args:
+            deadline: Value of ``time.monotonic()`` from which on a call ends the attempt.
+        """
+        self._traces: dict[tuple[str, ...], Trace] = {}
+        self._deadline = deadline
+        self.forwards = 0
+        self.layer_forwards = 0
+
+    def __call__(self, text_input_list: Sequence[str | tuple[str, ...]]) -> list[Trace]:
+        """Return one trace a text, in order; texts known from this attempt are not run again.
+
+        Args:
+            text_input_list: TextAttack's tokenizer inputs: a string for one field, a tuple for several.
+
+        Raises:
+            LimitReached: The deadline has passed.
+            ModelError: The victim's output breaks its contract.
+        """
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise LimitReached("timeout")
+        texts = [(text,) if isinstance(text, str) else tuple(text) for text in text_input_list]
+        new = [text for text in dict.fromkeys(texts) if text not in self._traces]
+        if new:
+            self._run(new)
+        return [self._traces[text] for text in texts]
+
+    def _run(self, texts: list[tuple[str, ...]]) -> None:
+        inputs = [dict(zip(self.field_names, text, strict=True)) for text in texts]
+        traces = self.model.trace(inputs, self.min_depth)
+        if len(traces) != len(texts):
+            raise ModelError(f"the victim returned {len(traces)} traces for {len(texts)} texts; expected one each")
+        for text, trace in zip(texts, traces, strict=True):
+            _check(trace, self.min_depth)
+            self._traces[text] = trace
+            self.forwards += 1
+            self.layer_forwards += trace.layers
+
+
+def _check(trace: Trace, min_depth: int) -> None:
+    if trace.depth < max(min_depth, trace.exit):
+        raise ModelError(
+            f"the victim's trace holds {trace.depth} exits and leaves at {trace.exit}; "
+            f"expected at least {max(min_depth, trace.exit)}"
+        )
+    if np.isnan(trace.logits).any() or np.isnan(trace.probabilities).any():
+        raise ModelError("the victim returned NaN; check its weights and precision")

@@ -1,0 +1,5 @@
+"""``python -m robustexit``."""
+
+from robustexit.cli import main
+
+main()

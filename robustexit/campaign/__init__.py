@@ -1,0 +1,1 @@
+"""Campaigns: the grid of datasets, victims, recipes, goals and seeds, run to completion."""

@@ -1,0 +1,224 @@
+"""Everything a campaign needs before its first attack: data, weights, calibrated victims.
+
+Both the parent and its workers build victims here, from the campaign and what the run folder holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustexit.campaign.spec import CampaignSpec, DatasetSpec, ModelSpec, VictimSpec
+from robustexit.data import TextDataset, load_dataset_spec, split_half, stratified_sample
+from robustexit.errors import ConfigError, RunError
+from robustexit.exits import Calibration, ExitPolicy, HeldOut, calibrate, make_policy, refuse_inert
+from robustexit.models import load_model
+from robustexit.permissions import Permissions
+from robustexit.runs import write_atomically
+from robustexit.training import train
+from robustexit.victims.base import Victim
+from robustexit.victims.custom import load_factory
+from robustexit.victims.model_victim import DeployedModel, ModelVictim, held_out_outputs
+from robustexit.victims.stored import load_stored_policy
+
+
+@dataclass(frozen=True)
+class Splits:
+    """One dataset of a campaign, divided.
+
+    Attributes:
+        whole: As loaded.
+        calibration: Held-out examples for thresholds, or None.
+        attacked: The examples to attack; disjoint from `calibration`.
+        protect: Fields no attack may change.
+    """
+
+    whole: TextDataset
+    calibration: TextDataset | None
+    attacked: TextDataset
+    protect: tuple[str, ...]
+
+
+def load_splits(name: str, spec: DatasetSpec, base: Path, permissions: Permissions) -> Splits:
+    """Load one dataset and divide it into calibration and attacked examples.
+
+    Raises:
+        DataError: The data cannot be used.
+        ConfigError: A protected field does not exist.
+    """
+    whole = load_dataset_spec(spec.data, name=name, base=base, allow_network=permissions.network)
+    for field in spec.protect:
+        if field not in whole.field_names:
+            raise ConfigError(
+                f"dataset {name!r}: cannot protect {field!r}; its fields are {', '.join(whole.field_names)}"
+            )
+    held_out, rest = None, whole
+    if spec.calibration and spec.calibration.data:
+        held_out = load_dataset_spec(
+            spec.calibration.data, name=f"{name}-calibration", base=base, allow_network=permissions.network
+        )
+    elif spec.calibration:
+        held_out, rest = split_half(whole, spec.calibration.fraction, spec.calibration.seed)
+    if spec.attacked.sample is not None:
+        rest = stratified_sample(rest, spec.attacked.sample, spec.attacked.seed)
+    return Splits(whole, held_out, rest, spec.protect)
+
+
+def model_folder(run: Path, name: str) -> Path:
+    """Where the run keeps a model it trained."""
+    return run / "models" / name
+
+
+def train_models(spec: CampaignSpec, run: Path, base: Path, permissions: Permissions, *, progress: bool) -> None:
+    """Train the campaign's models that need it; finished ones are kept, interrupted ones resumed."""
+    for name, model in spec.models.items():
+        if model.train is None:
+            continue
+        data = load_dataset_spec(model.train.data, name=name, base=base, allow_network=permissions.network)
+        held_out = model.train.eval and load_dataset_spec(
+            model.train.eval, name=f"{name}-eval", base=base, allow_network=permissions.network
+        )
+        backbone = _resolve_path(model.train.backbone, base)
+        recipe = model.train.model_copy(update={"backbone": backbone})
+        train(recipe, data, held_out, model_folder(run, name), progress=progress, permissions=permissions)
+
+
+def _resolve_path(name: str, base: Path) -> str:
+    """A relative folder counts from the campaign file; anything else is a Hub id or a packaged model."""
+    return str((base / name).resolve()) if (base / name).exists() else name
+
+
+class VictimBuilder:
+    """Builds a campaign's victims; victims over the same weights share one model in memory.
+
+    Args:
+        spec: The campaign.
+        run: Its run folder.
+        base: Folder of the campaign file.
+        permissions: What the user allowed.
+    """
+
+    def __init__(self, spec: CampaignSpec, run: Path, base: Path, permissions: Permissions) -> None:
+        self._spec = spec
+        self._run = run
+        self._base = base
+        self._permissions = permissions
+        self._deployed: dict[str, DeployedModel] = {}
+        self._held_out: dict[tuple[str, str], HeldOut] = {}
+
+    def deployed(self, model: str) -> DeployedModel:
+        """Return the weights of a model, loaded once."""
+        if model not in self._deployed:
+            source = self._source(model, self._spec.models[model])
+            loaded = load_model(
+                source,
+                allow_network=self._permissions.network,
+                trust_remote_code=self._permissions.remote_code,
+            )
+            self._deployed[model] = DeployedModel(loaded, self._spec.models[model].max_length)
+        return self._deployed[model]
+
+    def _source(self, name: str, model: ModelSpec) -> str:
+        if model.train is not None:
+            return str(model_folder(self._run, name))
+        return _resolve_path(model.path or "", self._base)
+
+    def build(self, name: str, dataset: str, splits: Splits) -> Victim:
+        """Build one victim for one dataset, calibrating it the first time.
+
+        Raises:
+            ConfigError: Labels do not fit, nothing can leave early, or code is not allowed.
+        """
+        victim = self._spec.victims[name]
+        model = self._spec.models[victim.model]
+        if model.factory is not None:
+            return self._from_factory(name, model, splits)
+        deployed = self.deployed(victim.model)
+        require_same_labels(name, deployed, splits.whole)
+        policy = self._policy(name, victim, dataset, splits, deployed)
+        return ModelVictim(deployed, policy)
+
+    def _from_factory(self, name: str, model: ModelSpec, splits: Splits) -> Victim:
+        if not self._permissions.code:
+            raise ConfigError(
+                f"victim {name!r} runs code of its own ({model.factory}); pass --allow-code if you trust it"
+            )
+        built = load_factory(model.factory or "", model.arguments, self._base)
+        if built.num_classes != len(splits.whole.label_names):
+            raise ConfigError(
+                f"victim {name!r}: the factory's model has {built.num_classes} classes, dataset "
+                f"{splits.whole.name!r} has {len(splits.whole.label_names)}"
+            )
+        return built
+
+    def _policy(
+        self, name: str, victim: VictimSpec, dataset: str, splits: Splits, deployed: DeployedModel
+    ) -> ExitPolicy:
+        if victim.policy.name == "stored":
+            return load_stored_policy(Path(deployed.loaded.path)).policy
+        if victim.calibrate is None:
+            policy = make_policy(victim.policy.name, **victim.policy.parameters)
+            held_out = self._outputs(victim.model, dataset, splits) if splits.calibration else None
+            refuse_inert(policy, deployed.shape.num_exits, deployed.shape.num_classes, held_out)
+            return policy
+        stored = read_calibration(self._run, dataset, name)
+        if stored is None:
+            stored = calibrate(
+                victim.policy.name,
+                victim.calibrate,
+                self._outputs(victim.model, dataset, splits),
+                **victim.policy.parameters,
+            )
+            path = _calibration_path(self._run, dataset, name)
+            write_atomically(path, json.dumps(stored.as_dict(), indent=2).encode())
+        return stored.make()
+
+    def _outputs(self, model: str, dataset: str, splits: Splits) -> HeldOut:
+        """Every exit's logits on the calibration examples, computed once for each model and dataset."""
+        key = (model, dataset)
+        if key not in self._held_out:
+            data = splits.calibration
+            if data is None:
+                raise ConfigError(f"dataset {dataset!r} has no calibration share")
+            full = ModelVictim(self.deployed(model))
+            self._held_out[key] = held_out_outputs(full, data.texts, data.labels, data.content_hash())
+        return self._held_out[key]
+
+
+def _calibration_path(run: Path, dataset: str, victim: str) -> Path:
+    return run / "victims" / f"{dataset}.{victim}.json"
+
+
+def read_calibration(run: Path, dataset: str, victim: str) -> Calibration | None:
+    """Return the calibration stored in a run for a victim, or None.
+
+    Raises:
+        RunError: The file cannot be read.
+    """
+    path = _calibration_path(run, dataset, victim)
+    if not path.exists():
+        return None
+    try:
+        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Calibration(**content)
+    except (json.JSONDecodeError, TypeError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove it and run again to calibrate anew") from error
+
+
+def require_same_labels(victim: str, deployed: DeployedModel, data: TextDataset) -> None:
+    """Refuse a model whose classes are not the dataset's, or stand in another order.
+
+    Raises:
+        ConfigError: Naming both lists.
+    """
+    names = [str(deployed.loaded.model.config.id2label[i]) for i in range(deployed.shape.num_classes)]
+    expected = list(data.label_names)
+    shown = f"the model's classes are {names}, dataset {data.name!r} has {expected}"
+    if len(names) != len(expected):
+        raise ConfigError(f"victim {victim!r}: {shown}; they must be the same classes")
+    ours, theirs = [name.lower() for name in names], [name.lower() for name in expected]
+    if sorted(ours) == sorted(theirs) and ours != theirs:
+        raise ConfigError(f"victim {victim!r}: {shown}, in another order; reorder the dataset's `labels`")

@@ -1,0 +1,212 @@
+"""A campaign as YAML: what to attack, with what. Every key is checked before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing_extensions import Self
+
+from robustexit.attacks.goals import make_goal
+from robustexit.data import DataSpec
+from robustexit.errors import ConfigError, unknown_name
+from robustexit.exits.calibration import Target
+from robustexit.training.arguments import TrainSpec
+from robustexit.validation import validate
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CalibrationData(_Strict):
+    """Where thresholds are tuned: a seeded share of the dataset (never attacked), or another file.
+
+    Attributes:
+        fraction: Share of the dataset set aside, stratified by label.
+        seed: Seed of the split.
+        data: Another dataset instead of a share.
+    """
+
+    fraction: float = Field(default=0.5, gt=0, lt=1)
+    seed: int = 0
+    data: DataSpec | None = None
+
+
+class AttackedData(_Strict):
+    """Which of the remaining examples are attacked: all, or a seeded stratified sample."""
+
+    sample: int | None = Field(default=None, ge=1)
+    seed: int = 0
+
+
+class DatasetSpec(_Strict):
+    """One dataset of the campaign.
+
+    Attributes:
+        data: Where it comes from.
+        calibration: Where thresholds are tuned; needed by victims with `calibrate`.
+        attacked: Which examples are attacked.
+        protect: Fields no attack may change (the premise of a pair).
+    """
+
+    data: DataSpec
+    calibration: CalibrationData | None = None
+    attacked: AttackedData = AttackedData()
+    protect: tuple[str, ...] = ()
+
+
+class TrainingSpec(TrainSpec):
+    """A model trained by the campaign: a training specification and its data."""
+
+    data: DataSpec
+    eval: DataSpec | None = None
+
+
+class ModelSpec(_Strict):
+    """Weights: a folder or Hub id, a training, or a user's own factory. Exactly one of them.
+
+    Attributes:
+        path: Folder or Hub id of a multi-exit model or of any sequence classifier.
+        train: Train it first (kept in the run folder).
+        factory: ``module:function`` returning a victim; runs only with --allow-code.
+        arguments: Arguments of the factory.
+        max_length: Token limit; the model's own if None.
+    """
+
+    path: str | None = None
+    train: TrainingSpec | None = None
+    factory: str | None = None
+    arguments: dict[str, Any] = {}
+    max_length: int | None = Field(default=None, ge=8)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [key for key in ("path", "train", "factory") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of path, train and factory, got {' and '.join(given) or 'none'}")
+        return self
+
+
+class PolicySpec(BaseModel):
+    """An exit policy by name, its parameters beside the name: ``{name: patience, t: 2}`` or just ``entropy``.
+
+    The name ``stored`` takes the policy calibrated by ``robustexit train`` from the model's folder.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = "fixed"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What stands beside the name."""
+        return dict(self.model_extra or {})
+
+
+class VictimSpec(_Strict):
+    """One deployed system: a model, an exit policy, and how its threshold is found.
+
+    Attributes:
+        model: Name of one of the campaign's models.
+        policy: Exit policy; full depth by default.
+        calibrate: Choose the threshold on the dataset's calibration share.
+        datasets: Datasets it is attacked on; all if None.
+    """
+
+    model: str
+    policy: PolicySpec = PolicySpec()
+    calibrate: Target | None = None
+    datasets: tuple[str, ...] | None = None
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class GoalSpec(BaseModel):
+    """An attack goal by name, its parameters beside the name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What stands beside the name."""
+        return dict(self.model_extra or {})
+
+    @property
+    def label(self) -> str:
+        """The goal as it stands in records: its name, with its parameters where there are any."""
+        return make_goal(self.name, **self.parameters).label
+
+
+class CampaignSpec(_Strict):
+    """A grid of datasets x victims x recipes x goals x seeds.
+
+    Attributes:
+        name: Name of the campaign and of its default folder.
+        datasets: Datasets by name.
+        models: Weights by name.
+        victims: Deployed systems by name.
+        recipes: Attack recipes.
+        goals: Attack goals.
+        seeds: Seeds; each makes its own cells.
+    """
+
+    name: str = Field(pattern=NAME)
+    datasets: dict[str, DatasetSpec] = Field(min_length=1)
+    models: dict[str, ModelSpec] = Field(min_length=1)
+    victims: dict[str, VictimSpec] = Field(min_length=1)
+    recipes: tuple[str, ...] = Field(min_length=1)
+    goals: tuple[GoalSpec, ...] = (GoalSpec(name="deployed"),)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+
+    @field_validator("goals", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return [{"name": goal} if isinstance(goal, str) else goal for goal in value]
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        for name, victim in self.victims.items():
+            if victim.model not in self.models:
+                raise ValueError(f"victim {name!r}: {unknown_name('model', victim.model, self.models)}")
+            for dataset in victim.datasets or ():
+                if dataset not in self.datasets:
+                    raise ValueError(f"victim {name!r}: {unknown_name('dataset', dataset, self.datasets)}")
+            if victim.calibrate and any(self.datasets[d].calibration is None for d in self.datasets_of(name)):
+                raise ValueError(
+                    f"victim {name!r} asks for a calibration, but its dataset has none; "
+                    "add `calibration: {fraction: 0.5}` to the dataset"
+                )
+        return self
+
+    def datasets_of(self, victim: str) -> tuple[str, ...]:
+        """Names of the datasets a victim is attacked on."""
+        return self.victims[victim].datasets or tuple(self.datasets)
+
+
+def load_spec(path: Path) -> CampaignSpec:
+    """Read and check a campaign file.
+
+    Raises:
+        ConfigError: Missing file, no YAML, or keys and values that do not fit; one line for each.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no campaign file at {path}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping with name, datasets, models, victims, recipes; got {content!r}")
+    return validate(CampaignSpec, content, str(path))

@@ -1,0 +1,168 @@
+"""One worker process: its share of the examples, through every cell, into part files of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from robustexit.campaign.cells import Cell
+from robustexit.campaign.spec import CampaignSpec
+from robustexit.errors import ResourceError, RobustExitError
+from robustexit.permissions import Permissions
+from robustexit.runs import RunFolder
+
+THREADS: Final = 1
+"""Threads of a worker. Part of what a record's floating-point values depend on, and stands in the manifest."""
+
+FLUSH_SECONDS: Final = 5.0
+FLUSH_ROWS: Final = 64
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker has to do.
+
+    Attributes:
+        spec: The campaign.
+        run: Run folder.
+        base: Folder of the campaign file.
+        permissions: What the user allowed.
+        cells: The plan's cells.
+        index: Number of this worker.
+        workers: Number of workers; this one takes the examples whose position leaves `index` on division.
+    """
+
+    spec: CampaignSpec
+    run: Path
+    base: Path
+    permissions: Permissions
+    cells: tuple[Cell, ...]
+    index: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A message to the parent: attempts of one cell are on disk."""
+
+    cell: Cell
+    outcomes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A message to the parent: the worker cannot go on.
+
+    Attributes:
+        message: What happened.
+        actionable: The user can fix it (no traceback is shown).
+    """
+
+    message: str
+    actionable: bool
+
+
+@dataclass
+class _Buffer:
+    """Finished rows on their way to disk; at most a few seconds of work."""
+
+    folder: RunFolder
+    encoder: Any
+    send: Any
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+    def add(self, row: dict[str, Any], cell: Cell) -> None:
+        self.rows.append(row)
+        if len(self.rows) >= FLUSH_ROWS or time.monotonic() - self.since > FLUSH_SECONDS:
+            self.flush(cell)
+
+    def flush(self, cell: Cell) -> None:
+        from robustexit.campaign.attempts import fill_similarity
+
+        if self.rows and _parent_lives():
+            fill_similarity(self.rows, self.encoder)
+            self.folder.write_part(self.rows)
+            self.send(Finished(cell, tuple(row["outcome"] for row in self.rows)))
+        self.rows = []
+        self.since = time.monotonic()
+
+
+def _parent_lives() -> bool:
+    """A worker whose parent was killed stops, so that it cannot write into a resumed run."""
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
+
+
+def work(share: Share, messages: Any) -> None:
+    """Entry point of a worker process; reports to the parent through the `messages` queue."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    try:
+        _work(share, messages.put)
+    except RobustExitError as error:
+        messages.put(Failed(str(error), actionable=True))
+    except Exception:
+        messages.put(Failed(traceback.format_exc(), actionable=False))
+
+
+def _work(share: Share, send: Any) -> None:
+    from robustexit.attacks.attempt import Attacker
+    from robustexit.campaign.attempts import attempt_record
+    from robustexit.campaign.prepare import VictimBuilder, load_splits
+
+    folder = RunFolder(share.run)
+    done = folder.finished()
+    splits = {
+        name: load_splits(name, dataset, share.base, share.permissions) for name, dataset in share.spec.datasets.items()
+    }
+    builder = VictimBuilder(share.spec, share.run, share.base, share.permissions)
+    buffer = _Buffer(folder, sentence_encoder(), send)
+    for cell in share.cells:
+        data = splits[cell.dataset]
+        victim = builder.build(cell.victim, cell.dataset, data)
+        attacker = Attacker(
+            victim,
+            recipe=cell.recipe,
+            goal=cell.goal.name,
+            goal_parameters=cell.goal.parameters,
+            field_names=data.whole.field_names,
+        )
+        policy = describe_policy(victim)
+        for example in data.attacked.examples[share.index :: share.workers]:
+            key = (
+                cell.dataset,
+                cell.victim,
+                attacker.effective_name,
+                cell.goal.label,
+                cell.view,
+                cell.seed,
+                example.example_id,
+            )
+            if key in done:
+                continue
+            if not _parent_lives():
+                return
+            buffer.add(attempt_record(cell, victim, policy, attacker, example, data.protect), cell)
+        buffer.flush(cell)
+
+
+def describe_policy(victim: Any) -> str:
+    """The policy as it stands in records; a user's victim may have none to show."""
+    policy = getattr(victim, "policy", None)
+    return policy.describe() if policy is not None else "custom"
+
+
+def sentence_encoder() -> Any:
+    """Return the encoder for the `similarity` column, or None where the packaged one is not installed."""
+    from robustexit.similarity import SentenceEncoder
+
+    try:
+        return SentenceEncoder()
+    except ResourceError:
+        return None

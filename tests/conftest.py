@@ -1,0 +1,84 @@
+"""Settings and paths shared by every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+    os.environ[name] = "1"  # before anything imports the Hugging Face libraries
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny tensors: several threads only wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("ROBUSTEXIT_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set ROBUSTEXIT_TEST_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved four-exit BERT with random weights and heads far enough apart to answer, and its tokenizer."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    from tokenizers.processors import BertProcessing
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    from robustexit.models import MultiExitForSequenceClassification
+
+    letters = [chr(code) for code in range(97, 123)]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*special, *letters, *(f"##{letter}" for letter in letters), ".", ",", "'", "the", "was", "a", "and", "but"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    inner = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=40))
+    inner.normalizer = BertNormalizer(lowercase=True)
+    inner.pre_tokenizer = BertPreTokenizer()
+    inner.post_processor = BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=128,
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        initializer_range=0.5,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder / "encoder")
+    model = MultiExitForSequenceClassification.from_backbone(
+        folder / "encoder", label_names=("negative", "positive"), max_length=128, seed=0
+    )
+    with torch.no_grad():
+        for name, parameter in model.heads.named_parameters():
+            if name.endswith("weight"):
+                parameter.mul_(30)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return folder / "model"

@@ -1,0 +1,183 @@
+"""Hand-computed examples, parameter errors and the online = replay property of every policy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from robustexit.errors import ConfigError, ModelError
+from robustexit.exits import ExitOutput, make_policy, policies, refuse_inert, replay, run_policy
+
+SETTINGS = {
+    "fixed": [{}, {"k": 1}],
+    "max-probability": [{"t": 0.0}, {"t": 0.6}, {"t": 0.9}, {"t": 1.0}, {"t": 1.1}],
+    "entropy": [{"t": 0.0}, {"t": 0.3}, {"t": 0.6}, {"t": 5.0}],
+    "normalised-entropy": [{"t": 0.0}, {"t": 0.3}, {"t": 0.9}, {"t": 2.0}],
+    "patience": [{"t": 1}, {"t": 2}, {"t": 6}],
+}
+ALL = [(name, parameters) for name, several in SETTINGS.items() for parameters in several]
+
+
+class StoredRun:
+    """A forward pass over stored logits that counts what is asked of it."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits = logits
+        self.exit = 0
+        self.rows_run: list[int] = []
+
+    def advance(self) -> ExitOutput:
+        self.exit += 1
+        self.rows_run.append(len(self.logits))
+        return ExitOutput(self.logits[:, self.exit - 1])
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self.logits = self.logits[rows]
+
+
+def log_odds(*probabilities: float) -> list[float]:
+    return [math.log(max(p, 1e-12)) for p in probabilities]
+
+
+@st.composite
+def logit_arrays(draw: st.DrawFn) -> np.ndarray:
+    rows, exits, classes = draw(st.integers(1, 6)), draw(st.integers(1, 7)), draw(st.sampled_from([2, 3, 20]))
+    values = st.floats(-8, 8, width=32) | st.sampled_from([0.0, 1.0, -1.0])
+    return draw(arrays(np.float32, (rows, exits, classes), elements=values))
+
+
+def test_every_registered_policy_is_in_this_table() -> None:
+    assert set(SETTINGS) == set(policies.names())
+
+
+@pytest.mark.parametrize(("name", "parameters"), ALL)
+@settings(max_examples=40, deadline=None)
+@given(logits=logit_arrays(), min_depth=st.integers(1, 7), min_rows=st.integers(1, 4), filler=st.integers(0, 3))
+def test_online_equals_replay(name, parameters, logits, min_depth, min_rows, filler) -> None:
+    policy = make_policy(name, **parameters)
+    rows, exits, classes = logits.shape
+    min_depth = min(min_depth, exits)
+    padded = np.concatenate([logits, np.repeat(logits[-1:], filler, axis=0)])
+    run = StoredRun(torch.from_numpy(padded))
+    online = run_policy(
+        run,
+        policy,
+        rows=rows,
+        batch_rows=rows + filler,
+        shape=(exits, classes),
+        min_depth=min_depth,
+        min_rows=min_rows,
+    )
+    stored = replay(policy, logits)
+    for row, result in enumerate(online):
+        assert result.exit == stored.exit[row]
+        np.testing.assert_array_equal(result.probabilities, stored.probabilities[row])
+        depth = len(result.logits)
+        assert depth >= max(result.exit, min_depth)
+        np.testing.assert_array_equal(result.logits, logits[row, :depth])
+    assert len(run.rows_run) == max(max(int(e) for e in stored.exit), min_depth)
+    assert all(count >= min(min_rows, rows + filler) for count in run.rows_run)
+
+
+def test_rows_leave_the_batch() -> None:
+    sure, unsure = log_odds(0.99, 0.01), log_odds(0.5, 0.5)
+    logits = torch.tensor([[sure, sure, sure], [unsure, sure, sure], [unsure, unsure, unsure]])
+    run = StoredRun(logits)
+    results = run_policy(run, make_policy("max-probability", t=0.9), rows=3, batch_rows=3, shape=(3, 2))
+    assert [result.exit for result in results] == [1, 2, 3]
+    assert run.rows_run == [3, 2, 1]
+
+
+def test_max_probability_by_hand() -> None:
+    logits = [[log_odds(0.6, 0.4), log_odds(0.1, 0.9)], [log_odds(0.6, 0.4), log_odds(0.55, 0.45)]]
+    result = replay(make_policy("max-probability", t=0.75), logits)
+    assert result.exit.tolist() == [2, 2]
+    assert result.answer.tolist() == [1, 0]
+    assert replay(make_policy("max-probability", t=0.55), logits).exit.tolist() == [1, 1]
+
+
+def test_entropy_by_hand_in_nats_and_normalised() -> None:
+    # H(.9, .1) = 0.3251 nats, 0.4690 of log 2.
+    logits = [[log_odds(0.5, 0.5), log_odds(0.9, 0.1), log_odds(0.9, 0.1)]]
+    assert replay(make_policy("entropy", t=0.326), logits).exit.tolist() == [2]
+    assert replay(make_policy("entropy", t=0.325), logits).exit.tolist() == [3]
+    assert replay(make_policy("normalised-entropy", t=0.470), logits).exit.tolist() == [2]
+    assert replay(make_policy("normalised-entropy", t=0.468), logits).exit.tolist() == [3]
+
+
+def test_patience_by_hand() -> None:
+    def answers(*labels: int) -> list[list[float]]:
+        return [[0.0, 1.0] if label else [1.0, 0.0] for label in labels]
+
+    logits = [answers(0, 0, 0, 0, 0, 0), answers(0, 1, 1, 1, 0, 0), answers(0, 1, 0, 1, 0, 1)]
+    assert replay(make_policy("patience", t=1), logits).exit.tolist() == [2, 3, 6]
+    assert replay(make_policy("patience", t=2), logits).exit.tolist() == [3, 4, 6]
+    result = replay(make_policy("patience", t=6), logits)
+    assert result.exit.tolist() == [6, 6, 6]
+    assert result.answer.tolist() == [0, 0, 1]
+
+
+def test_binary_max_probability_and_entropy_agree_at_matched_thresholds() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(500, 6, 2))
+    t = 0.8
+    matched = -(t * math.log(t) + (1 - t) * math.log(1 - t))
+    a = replay(make_policy("max-probability", t=t), logits).exit
+    b = replay(make_policy("entropy", t=matched), logits).exit
+    np.testing.assert_array_equal(a, b)
+
+
+def test_nan_is_refused() -> None:
+    with pytest.raises(ModelError, match="not finite"):
+        replay(make_policy("entropy", t=0.1), [[[0.0, float("nan")]]])
+
+
+def test_wrong_shape_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"\[N, exits, classes\]"):
+        replay(make_policy("fixed"), [[0.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("entropi", {}, "did you mean 'entropy'"),
+        ("patience", {"T": 2}, "no parameter 'T' \\(did you mean 't'"),
+        ("patience", {}, "needs t"),
+        ("patience", {"t": 0}, "at least 1"),
+        ("patience", {"t": 1.5}, "whole number"),
+        ("entropy", {"t": "low"}, "expected a number"),
+        ("entropy", {"t": float("nan")}, "expected a number"),
+        ("fixed", {"k": 0}, "at least 1"),
+    ],
+)
+def test_bad_parameters(name, parameters, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_policy(name, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "exits", "message"),
+    [
+        ("patience", {"t": 5}, 6, "choose t of at most 4"),
+        ("patience", {"t": 1}, 2, "at least 3 exits"),
+        ("entropy", {"t": 0.0}, 6, "choose t above 0"),
+        ("max-probability", {"t": 1.01}, 6, "choose t of at most 1"),
+        ("entropy", {"t": 0.5}, 1, "one exit"),
+        ("fixed", {"k": 7}, 6, "from 1 to 6"),
+    ],
+)
+def test_policies_under_which_nothing_leaves_early_are_refused(name, parameters, exits, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        refuse_inert(make_policy(name, **parameters), exits, 2)
+
+
+def test_describe() -> None:
+    assert make_policy("fixed").describe() == "full-depth"
+    assert make_policy("entropy", t=1 / 3).describe() == "entropy(t=0.3333)"
+    assert make_policy("patience", t=2).describe() == "patience(t=2)"
