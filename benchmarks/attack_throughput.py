@@ -21,10 +21,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
 from robustexit.attacks.attempt import Attacker, attempt_seed, seed_everything
 from robustexit.attacks.textattack_api import prepared, textattack
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from robustexit.data import DataSpec, TextDataset, load_dataset_spec
 from robustexit.exits import Target, calibrate
@@ -56,6 +56,7 @@ def stock_wrapper(victim: ModelVictim) -> object:
 
 def _as_pretrained(victim: ModelVictim) -> torch.nn.Module:
     """The wrapper insists on a Hugging Face class; give the plain module that class's name."""
+
     class Plain(FullDepth, PreTrainedModel):
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)

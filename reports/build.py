@@ -70,7 +70,11 @@ def write_report(records: pd.DataFrame, manifest: Mapping[str, Any], folder: str
     Returns:
         The files written.
     """
-    report = build_report(records, manifest)
+    return render_report(build_report(records, manifest), folder)
+
+
+def render_report(report: Report, folder: str | Path) -> list[Path]:
+    """Write a built report as ``report.html``, ``report.md`` and ``report.json``; see `write_report`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []

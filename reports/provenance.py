@@ -87,7 +87,6 @@ def _victims(context: Context) -> Table:
     rows = []
     for victim in context.facts.victims.values():
         said = _said(context, "victims").get(victim.name) or {}
-        calibration = victim.calibration
         rows.append(
             Row(
                 (
@@ -96,7 +95,7 @@ def _victims(context: Context) -> Table:
                     Estimate(float(victim.num_exits)),
                     text_of(list(victim.exit_layers)) or None,
                     victim.control or ("itself" if victim.full_depth else None),
-                    _calibration(calibration) or None,
+                    _calibrations(victim.calibrations) or None,
                 )
             )
         )
@@ -109,6 +108,12 @@ def _victims(context: Context) -> Table:
         Column("calibration", "Threshold calibration"),
     )
     return Table("victims", "Victims", "The deployed systems that were attacked.", columns, tuple(rows))
+
+
+def _calibrations(calibrations: Mapping[str, Mapping[str, Any]]) -> str:
+    """One sentence for each dataset; the dataset is named where there are several."""
+    said = {dataset: _calibration(found) for dataset, found in calibrations.items()}
+    return "; ".join(f"{dataset}: {words}" if len(said) > 1 else words for dataset, words in said.items())
 
 
 def _calibration(calibration: Mapping[str, Any]) -> str:
@@ -133,11 +138,11 @@ def _recipes(context: Context) -> Table:
         substituted = f"substituted resource: {name.partition('+')[2]}" if "+" in name else ""
         values: tuple[Value, ...] = (
             Label(name, substituted),
-            text_of(said.get("reference")) or None,
-            text_of(said.get("bibtex")) or None,
+            text_of(said.get("citation")) or None,
+            text_of(said.get("url")) or None,
         )
         rows.append(Row(values))
-    columns = (Column("recipe", "Recipe"), Column("reference", "Reference"), Column("bibtex", "BibTeX"))
+    columns = (Column("recipe", "Recipe"), Column("citation", "Reference"), Column("url", "Where"))
     return Table("recipes", "Attack recipes", "Cite the recipes that you report.", columns, tuple(rows))
 
 

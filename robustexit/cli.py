@@ -39,10 +39,10 @@ def main() -> None:
         sys.exit(130)
 
 
-def _plain(error: Exception) -> str:
+def _plain(text: object) -> str:
     from rich.markup import escape
 
-    return escape(str(error))
+    return escape(str(text))
 
 
 def _network(allow: bool) -> None:
@@ -93,20 +93,27 @@ def _run(campaign: Path, folder: Path | None, workers: int | None, **allowed: bo
     spec = load_spec(campaign)
     from robustexit.campaign.run import Settings, run_campaign
     from robustexit.permissions import Permissions
-    from robustexit.reports import write_report
 
     settings = Settings(folder or Path("runs") / spec.name, workers, Permissions(**allowed), err)
     finished = run_campaign(spec, campaign.resolve().parent, settings)
-    paths = write_report(finished.records, finished.manifest, finished.path)
-    _print_report(finished.records, finished.manifest, paths)
+    _report(finished, finished.path)
 
 
-def _print_report(records: Any, manifest: Any, paths: list[Path]) -> None:
-    from robustexit.reports import answer
+def _report(run: Any, folder: Path) -> None:
+    from robustexit.reports import build_report, render_report
 
-    out.print(f"\n[bold]{_plain(Exception(answer(records, manifest)))}[/bold]", highlight=False)
+    built = build_report(run.records, run.manifest)
+    paths = render_report(built, folder)
+    out.print(f"\n[bold]{_plain(built.answer)}[/bold]", highlight=False)
+    for flag in built.flags:
+        err.print(f"[yellow]flag:[/yellow] {_plain(_flag(flag))}", highlight=False, soft_wrap=True)
     for path in paths:
         out.print(f"report: {path}", soft_wrap=True, highlight=False)
+
+
+def _flag(flag: Any) -> str:
+    about = " · ".join(part for part in (flag.dataset, flag.victim, flag.attack) if part)
+    return f"{about}: {flag.message}" if about else str(flag.message)
 
 
 @app.command()
@@ -115,11 +122,9 @@ def report(
     to: Annotated[Path | None, typer.Option("--out", help="Folder for the pages; the run folder by default.")] = None,
 ) -> None:
     """Write the report of a run as HTML, Markdown and JSON."""
-    from robustexit.reports import write_report
     from robustexit.runs import load_run
 
-    found = load_run(folder)
-    _print_report(found.records, found.manifest, write_report(found.records, found.manifest, to or folder))
+    _report(load_run(folder), to or folder)
 
 
 @app.command()

@@ -35,8 +35,9 @@ class SentenceEncoder:
 
         self.name = name
         folder = str(Path(resolve_backbone(name)))
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._model: Any = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        tokenizers: Any = AutoTokenizer
+        self._tokenizer = tokenizers.from_pretrained(folder, local_files_only=True)
+        self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit-length embeddings, shape [N, width]; a text's embedding ignores its neighbours."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     letters = [chr(code) for code in range(97, 123)]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words = [*special, *letters, *(f"##{letter}" for letter in letters), ".", ",", "'", "the", "was", "a", "and", "but"]
+    words = [*special, *letters, *(f"##{letter}" for letter in letters), ".", ",", "'", "the", "was", "and", "but"]
     vocabulary = {word: index for index, word in enumerate(words)}
     inner = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=40))
     inner.normalizer = BertNormalizer(lowercase=True)
@@ -75,10 +76,48 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = MultiExitForSequenceClassification.from_backbone(
         folder / "encoder", label_names=("negative", "positive"), max_length=128, seed=0
     )
-    with torch.no_grad():
-        for name, parameter in model.heads.named_parameters():
-            if name.endswith("weight"):
-                parameter.mul_(30)
+    spread_answers(model.eval(), tokenizer)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     return folder / "model"
+
+
+def spread_answers(model: Any, tokenizer: Any) -> None:
+    """Scale and shift the random heads so that each exit answers both ways, with moderate confidence."""
+    import random
+
+    import torch
+
+    rng = random.Random(0)
+    words = [
+        "the",
+        "story",
+        "was",
+        "slow",
+        "but",
+        "fine",
+        "and",
+        "warm",
+        "with",
+        "bad",
+        "jokes",
+        "no",
+        "heart",
+        "great",
+        "cast",
+        "dull",
+        "end",
+        "a",
+        "lot",
+        "of",
+        "noise",
+    ]
+    texts = [" ".join(rng.choices(words, k=rng.randint(4, 20))) for _ in range(64)]
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(inputs["input_ids"], inputs["attention_mask"]).logits
+        for exit, head in enumerate(model.heads):
+            linear = next(part for part in head.modules() if isinstance(part, torch.nn.Linear))
+            scale = 2.0 / (logits[:, exit, 1] - logits[:, exit, 0]).std()
+            linear.weight.mul_(scale)
+            linear.bias.copy_((linear.bias - logits[:, exit].mean(dim=0)) * scale)

@@ -77,7 +77,7 @@ def attack_one(
     deployed = DeployedModel(
         load_model(model, allow_network=permissions.network, trust_remote_code=permissions.remote_code)
     )
-    names = tuple(str(deployed.loaded.model.config.id2label[i]) for i in range(deployed.shape.num_classes))
+    names = deployed.label_names
     victim = ModelVictim(deployed, _policy(policy, parameters, deployed))
     fields = ("text",) if len(texts) == 1 else ("first", "second")
     example = Example("text", dict(zip(fields, texts, strict=True)), _label(label, names))

@@ -78,9 +78,11 @@ def train_models(spec: CampaignSpec, run: Path, base: Path, permissions: Permiss
         if model.train is None:
             continue
         data = load_dataset_spec(model.train.data, name=name, base=base, allow_network=permissions.network)
-        held_out = model.train.eval and load_dataset_spec(
-            model.train.eval, name=f"{name}-eval", base=base, allow_network=permissions.network
-        )
+        held_out = None
+        if model.train.eval is not None:
+            held_out = load_dataset_spec(
+                model.train.eval, name=f"{name}-eval", base=base, allow_network=permissions.network
+            )
         backbone = _resolve_path(model.train.backbone, base)
         recipe = model.train.model_copy(update={"backbone": backbone})
         train(recipe, data, held_out, model_folder(run, name), progress=progress, permissions=permissions)
@@ -214,7 +216,7 @@ def require_same_labels(victim: str, deployed: DeployedModel, data: TextDataset)
     Raises:
         ConfigError: Naming both lists.
     """
-    names = [str(deployed.loaded.model.config.id2label[i]) for i in range(deployed.shape.num_classes)]
+    names = list(deployed.label_names)
     expected = list(data.label_names)
     shown = f"the model's classes are {names}, dataset {data.name!r} has {expected}"
     if len(names) != len(expected):

@@ -47,7 +47,7 @@ class Threshold(ExitPolicy):
 
     def settings(self, logits: torch.Tensor) -> Sequence[Self]:
         """Thresholds halfway between observed values, so that no held-out decision sits on the edge."""
-        seen = self.statistic(logits[:, :-1]).double().flatten().unique()
+        seen = torch.unique(self.statistic(logits[:, :-1]).double())
         if len(seen) > CANDIDATES:
             at = torch.linspace(0, len(seen) - 1, CANDIDATES).round().long()
             seen = seen[at]

@@ -21,7 +21,7 @@ class VictimFacts:
         exit_layers: Encoder layer of each exit; empty where unknown.
         full_depth: The policy always takes exit K.
         control: The full-depth victim with the same weights, if the run has one.
-        calibration: How its threshold was chosen (target, reached speed-up, accuracies), possibly empty.
+        calibrations: How its threshold was chosen on each dataset (target, reached speed-up, accuracies), by dataset.
     """
 
     name: str
@@ -30,7 +30,7 @@ class VictimFacts:
     exit_layers: tuple[int, ...] = ()
     full_depth: bool = False
     control: str | None = None
-    calibration: Mapping[str, Any] = field(default_factory=dict)
+    calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def _groups(records: pd.DataFrame, key: str) -> list[tuple[Any, pd.DataFrame]]:
 def _victim(name: str, rows: pd.DataFrame, said: Mapping[str, Any]) -> VictimFacts:
     known = rows["num_exits"].dropna() if "num_exits" in rows.columns else pd.Series(dtype=float)
     num_exits = int(said.get("num_exits") or (known.max() if len(known) else 1))
-    policy = str(rows["policy"].iloc[0]) if "policy" in rows.columns else str(said.get("policy", ""))
+    policies = rows["policy"].astype(str).unique() if "policy" in rows.columns else [str(said.get("policy", ""))]
+    policy = " / ".join(policies)  # one for each dataset it was calibrated on
     full_depth = said.get("full_depth")
     return VictimFacts(
         name=name,
@@ -91,7 +92,7 @@ def _victim(name: str, rows: pd.DataFrame, said: Mapping[str, Any]) -> VictimFac
         exit_layers=tuple(int(layer) for layer in said.get("exit_layers") or ()),
         full_depth=bool(full_depth) if full_depth is not None else _always_last(policy, num_exits),
         control=said.get("full_depth_of_same_weights"),
-        calibration=said.get("calibration") or {},
+        calibrations=said.get("calibrations") or {},
     )
 
 

@@ -166,7 +166,7 @@ def _below_full_depth(subject: _Subject) -> Iterator[Flag]:
     if len(part):
         own, full = float(part.right_clean.mean()), float(part.right_by_exit_clean[:, -1].mean())
         found.append((own, full, f"the {len(part)} attacked originals"))
-    calibration = subject.victim.calibration
+    calibration = subject.victim.calibrations.get(subject.dataset) or {}
     if calibration.get("clean_accuracy") is not None and calibration.get("full_depth_accuracy") is not None:
         where = f"the {calibration.get('n', '')} calibration examples".replace("  ", " ")
         found.append((float(calibration["clean_accuracy"]), float(calibration["full_depth_accuracy"]), where))

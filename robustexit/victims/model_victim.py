@@ -61,12 +61,15 @@ class DeployedModel:
 
     def __init__(self, loaded: LoadedModel, max_length: int | None = None) -> None:
         self.loaded = loaded
-        self.model = loaded.model.eval()
+        self.model: Any = loaded.model  # Any: Hugging Face models are partly untyped
+        self.model.eval()
         self.tokenizer = loaded.tokenizer
         self.shape = _shape(self.model)
         self.limit = _token_limit(loaded)
         self.max_length = min(max_length or self.limit, self.limit)
         self.macs = MacCounter(self.model)
+        labels = self.model.config.id2label or {}
+        self.label_names = tuple(str(labels.get(i, i)) for i in range(self.shape.num_classes))
         self._pad_values = {
             "input_ids": self.tokenizer.pad_token_id or 0,
             "token_type_ids": getattr(self.tokenizer, "pad_token_type_id", 0),
@@ -75,7 +78,8 @@ class DeployedModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are; the victim never moves a user's model."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     def encode(self, texts: Sequence[Fields]) -> list[Encoded]:
         """Tokenize texts to this model's limit."""

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from robustexit.attacks import Limits, make_goal, make_recipe, recipes, resources
 from robustexit.attacks.attempt import Attacker, attempt_seed, count_words, seed_everything
 from robustexit.attacks.searches import read_homoglyphs
+
 from robustexit.data.types import Example
 from robustexit.errors import ConfigError, ResourceError
 
@@ -297,12 +297,10 @@ def test_stop_words_and_changed_words_stay_out_of_reach(victim, label_by):
 
 @pytest.fixture
 def small_textfooler(monkeypatch):
-    """TextFooler's resources in small: six words with neighbours, a tagger that knows only nouns.
-
-    The sentence encoder is never loaded: TextAttack skips it for texts below its window of 15 words.
-    """
+    """TextFooler's resources in small: six words with neighbours, all nouns, all sentences alike."""
     import nltk
     import textattack
+    from textattack.constraints.semantics.sentence_encoders import UniversalSentenceEncoder
 
     words = ["film", "movie", "picture", "plot", "story", "tale"]
     vectors = np.array([[1, 0], [0.9, 0.1], [0.8, 0.2], [0, 1], [0.1, 0.9], [0.2, 0.8]], np.float32)
@@ -311,6 +309,7 @@ def small_textfooler(monkeypatch):
     embedding = textattack.shared.WordEmbedding(vectors, index, dict(enumerate(words)), neighbours)
     monkeypatch.setitem(textattack.shared.utils.GLOBAL_OBJECTS, "textattack_counterfitted_GLOVE_embedding", embedding)
     monkeypatch.setattr(nltk, "pos_tag", lambda tokens, **_: [(token, "NOUN") for token in tokens])
+    monkeypatch.setattr(UniversalSentenceEncoder, "encode", lambda self, texts: np.ones((len(texts), 4), np.float32))
     for name in ("counter-fitted-vectors", "sentence-encoder", "pos-tagger"):
         here = resources.Resource(name, True, "in the test", None, "")
         monkeypatch.setitem(resources.FINDERS, name, lambda here=here: here)

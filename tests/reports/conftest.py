@@ -159,11 +159,11 @@ def manifest() -> dict[str, Any]:
                 "num_exits": 6,
                 "full_depth": False,
                 "full_depth_of_same_weights": "full",
-                "calibration": {"target": "2x", "reached_speedup": 2.05, "n": 400},
+                "calibrations": {"reviews": {"target": "2x", "reached_speedup": 2.05, "n": 400}},
             },
             "full": {"model": "tiny", "exit_layers": [2, 4, 6, 8, 10, 12], "num_exits": 6, "full_depth": True},
         },
-        "recipes": {"textfooler": {"reference": "Jin et al. 2020", "bibtex": "@inproceedings{jin2020}"}},
+        "recipes": {"textfooler": {"citation": "Jin et al. 2020", "url": "https://arxiv.org/abs/1907.11932"}},
         "dropped_cells": [
             {
                 "dataset": "reviews",

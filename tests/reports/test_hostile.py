@@ -38,7 +38,7 @@ def report(pair, manifest):
     manifest["campaign"]["name"] = HOSTILE
     manifest["datasets"]["reviews"]["labels"] = ["<i>neg</i>", "pos|`\u202e"]
     manifest["datasets"]["reviews"]["source"] = HOSTILE
-    manifest["recipes"]["textfooler"]["bibtex"] = HOSTILE
+    manifest["recipes"]["textfooler"]["citation"] = HOSTILE
     manifest["dropped_cells"][0]["reason"] = HOSTILE
     return build_report(records, manifest)
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from robustexit import load_run
-from robustexit.permissions import Permissions
 from robustexit.campaign.run import Settings, run_campaign_file
 from robustexit.errors import ConfigError, RunError
+from robustexit.permissions import Permissions
 from robustexit.records import TIME_COLUMNS
 
 CAMPAIGN: dict[str, Any] = {

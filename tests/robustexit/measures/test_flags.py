@@ -32,7 +32,9 @@ def below_full_depth(cell, many):
 
 
 def calibrated_below(cell, many):
-    said = {"v": {"num_exits": 3, "calibration": {"clean_accuracy": 0.8, "full_depth_accuracy": 0.84, "n": 400}}}
+    said = {
+        "v": {"num_exits": 3, "calibrations": {"d": {"clean_accuracy": 0.8, "full_depth_accuracy": 0.84, "n": 400}}}
+    }
     return many(), {**FULL, "victims": said}
 
 

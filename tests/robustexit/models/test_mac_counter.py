@@ -53,7 +53,8 @@ def test_full_forward_of_every_family(family, tiny_model):
 def test_lengths_come_from_an_exact_polynomial(family, tiny_config):
     model = MultiExitForSequenceClassification(MultiExitConfig(encoder=tiny_config(family)))
     counter = MacCounter(model)
-    assert counter._subject.device.type == "meta"
+    # Nothing is computed, except by ModernBERT, whose rotary positions want a real device.
+    assert (counter._subject is model) == (family == "modernbert")
     measured = [counter._measure(tokens) for tokens in (2, 27, 38)]
     counter._measure = lambda tokens: pytest.fail(f"measured again at {tokens} tokens")
     for tokens, (encoder, heads) in zip((2, 27, 38), measured, strict=True):
@@ -81,12 +82,12 @@ def test_models_that_are_no_polynomial_are_measured():
             num_hidden_layers=1,
             num_attention_heads=2,
             intermediate_size=24,
-            attention_window=8,
-            max_position_embeddings=60,
+            attention_window=64,
+            max_position_embeddings=140,
         )
     ).eval()
     counter = MacCounter(model)
-    for tokens in (5, 9, 17):
+    for tokens in (5, 61, 70):
         assert counter.encoder(tokens)[0] + counter.heads(tokens)[0] == _counted(model, tokens)
 
 

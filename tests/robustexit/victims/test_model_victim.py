@@ -14,7 +14,26 @@ from robustexit.models import LoadedModel, MultiExitForSequenceClassification
 from robustexit.victims.encoding import LENGTHS, min_rows, padded_length
 from robustexit.victims.model_victim import DeployedModel, ModelVictim, held_out_outputs
 
-WORDS = "the film was a good bad fine slow story with no heart and much noise that never ends".split()
+WORDS = [
+    "the",
+    "film",
+    "was",
+    "a",
+    "good",
+    "bad",
+    "fine",
+    "slow",
+    "story",
+    "with",
+    "no",
+    "heart",
+    "and",
+    "much",
+    "noise",
+    "that",
+    "never",
+    "ends",
+]
 
 
 @pytest.fixture(scope="module")
