@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from rapidfuzz.distance import LCSseq
+
 from robustexit.attacks.goal_function import TraceGoalFunction, make_goal_function
 from robustexit.attacks.goals import Goal, make_goal
 from robustexit.attacks.limits import LimitReached, Limits
@@ -28,7 +29,6 @@ from robustexit.attacks.textattack_api import (
     words_from_text,
 )
 from robustexit.attacks.wrapper import VictimWrapper
-
 from robustexit.data.types import Example, Fields
 from robustexit.errors import ConfigError
 from robustexit.victims.base import Victim

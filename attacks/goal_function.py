@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from robustexit.attacks.goals import Goal, InputReduction
 from robustexit.attacks.limits import LimitReached, Limits
 from robustexit.attacks.textattack_api import GoalFunction, GoalFunctionResult, GoalFunctionResultStatus
 from robustexit.attacks.wrapper import VictimWrapper
-
 from robustexit.victims.base import Trace
 
 _WHOLE_LIST = 2**31

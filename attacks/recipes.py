@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from robustexit.attacks import resources
 from robustexit.attacks.goals import Goal
 from robustexit.attacks.resources import Resource
-
 from robustexit.errors import ConfigError, did_you_mean
 from robustexit.registry import Registry
 

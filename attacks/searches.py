@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
 from robustexit.attacks.textattack_api import (
     Attack,
     AttackedText,

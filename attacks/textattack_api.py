@@ -18,8 +18,8 @@ from typing import Any, Final
 from unittest import mock
 
 import nltk
-from robustexit.attacks import resources
 
+from robustexit.attacks import resources
 from robustexit.errors import ResourceError
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+
 from robustexit.attacks.limits import LimitReached
 from robustexit.attacks.textattack_api import ModelWrapper
-
 from robustexit.errors import ModelError
 from robustexit.victims.base import Trace, Victim
 

@@ -21,11 +21,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from rich.console import Console
 from rich.table import Table
-from robustexit.attacks.attempt import Attacker, attempt_seed, seed_everything
-from robustexit.attacks.textattack_api import prepared, textattack
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from robustexit.attacks.attempt import Attacker, attempt_seed, seed_everything
+from robustexit.attacks.textattack_api import prepared, textattack
 from robustexit.data import DataSpec, TextDataset, load_dataset_spec
 from robustexit.exits import Target, calibrate
 from robustexit.models import load_model

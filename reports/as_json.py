@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from robustexit.reports.formats import visible
 from robustexit.reports.model import REPORT_SCHEMA, REPORT_VERSION, Report, Table, Withheld
 

@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+
+from robustexit.errors import DataError
+from robustexit.measures import MEASURES, TABLES
+from robustexit.measures.paired import MCNEMAR_DEFINITION, PAIRED_DEFINITION
+from robustexit.records import ATTEMPT_KEYS
 from robustexit.reports.as_json import to_json
 from robustexit.reports.context import Context
 from robustexit.reports.examples import KINDS, LIMIT, SEED, sample_examples
@@ -17,11 +22,6 @@ from robustexit.reports.markdown import to_markdown
 from robustexit.reports.model import Definition, Report
 from robustexit.reports.provenance import banners, provenance_tables
 from robustexit.reports.tables import build_tables
-
-from robustexit.errors import DataError
-from robustexit.measures import MEASURES, TABLES
-from robustexit.measures.paired import MCNEMAR_DEFINITION, PAIRED_DEFINITION
-from robustexit.records import ATTEMPT_KEYS
 
 _BETTER: Final = {"higher": "higher is better", "lower": "lower is better", "none": ""}
 

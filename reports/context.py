@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import pandas as pd
-from robustexit.reports.formats import policy
-from robustexit.reports.model import Label
 
 from robustexit.measures import Attempts, Comparison, Facts, Flag, VictimFacts, adjusted, check, compare, withheld
+from robustexit.reports.formats import policy
+from robustexit.reports.model import Label
 
 
 @dataclass(frozen=True, eq=False)

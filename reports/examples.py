@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
+
+from robustexit.measures.attempts import Attempts
 from robustexit.reports.context import CellGroup, Context
 from robustexit.reports.diffs import word_diff
 from robustexit.reports.model import Segment, ShownExample, Side, Step
-
-from robustexit.measures.attempts import Attempts
 
 LIMIT: Final = 40
 SEED: Final = 7

@@ -10,11 +10,11 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import vl_convert
+
+from robustexit.measures import Comparison, Estimate, measure_named
 from robustexit.reports.context import CellGroup, Context
 from robustexit.reports.formats import interval, number, signed
 from robustexit.reports.model import Figure, Panel
-
-from robustexit.measures import Comparison, Estimate, measure_named
 
 CLEAN: Final = "#2a7fc1"
 ATTACKED: Final = "#d9650f"

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from robustexit.reports.model import Change, Label, Value, Withheld
-
 from robustexit.measures import Estimate
+from robustexit.reports.model import Change, Label, Value, Withheld
 
 UNDEFINED_TEXT: Final = "–"
 MINUS: Final = "−"

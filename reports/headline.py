@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from robustexit.reports.context import Context, leaves_early
-from robustexit.reports.formats import MINUS, number, p_value, signed
-
 from robustexit.measures import Attempts, Comparison, Estimate, measure_named, not_headline
 from robustexit.measures.paired import on_attacks
+from robustexit.reports.context import Context, leaves_early
+from robustexit.reports.formats import MINUS, number, p_value, signed
 
 Verdict: TypeAlias = Literal["weaker", "stronger", "unclear"]
 

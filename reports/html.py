@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
 from robustexit.reports.formats import UNIT_TITLES, show, visible
 from robustexit.reports.model import Report, Row, Table, Value, Withheld
 from robustexit.reports.provenance import text_of

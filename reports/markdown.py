@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from robustexit.measures import Estimate
 from robustexit.reports.formats import UNIT_TITLES, show, visible
 from robustexit.reports.model import Change, Column, Report, Row, Segment, ShownExample, Side, Table, Withheld
-
-from robustexit.measures import Estimate
 
 
 def escape(text: str) -> str:

@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from robustexit.measures import Estimate
 from robustexit.reports.context import Context
 from robustexit.reports.formats import number, policy
 from robustexit.reports.model import Column, Label, Row, Table, Value
-
-from robustexit.measures import Estimate
 
 
 def banners(context: Context) -> tuple[str, ...]:

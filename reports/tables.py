@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Final
 
 import pandas as pd
-from robustexit.reports.context import CellGroup, Context, attack_name
-from robustexit.reports.formats import p_value
-from robustexit.reports.model import Change, Column, Label, Row, Table, Value, Withheld
 
 from robustexit.measures import Attempts, Comparison, Estimate, Measure, VictimFacts, measure_named, worst_case
 from robustexit.measures.statistics import proportion
+from robustexit.reports.context import CellGroup, Context, attack_name
+from robustexit.reports.formats import p_value
+from robustexit.reports.model import Change, Column, Label, Row, Table, Value, Withheld
 
 VICTIM: Final = Column("victim", "Victim")
 SUCCEEDED: Final = "Over attempts whose outcome is `succeeded`."

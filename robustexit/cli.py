@@ -46,10 +46,9 @@ def _plain(text: object) -> str:
 
 
 def _network(allow: bool) -> None:
-    from robustexit.network import forbid_network
+    from robustexit.network import set_network
 
-    if not allow:
-        forbid_network()
+    set_network(allowed=allow)
 
 
 @app.command()

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from robustexit.attacks import Limits, make_goal, make_recipe, recipes, resources
 from robustexit.attacks.attempt import Attacker, attempt_seed, count_words, seed_everything
 from robustexit.attacks.searches import read_homoglyphs
-
 from robustexit.data.types import Example
 from robustexit.errors import ConfigError, ResourceError
 

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from robustexit.attacks import make_goal
 from robustexit.attacks.goals import goals, softmax, uniformity
-
 from robustexit.errors import ConfigError
 from robustexit.victims.base import Trace
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from robustexit.attacks import resources
 
 PROGRAM = """
@@ -143,6 +144,7 @@ def test_downloads_are_refused_with_the_way_out(tmp_path, monkeypatch):
 
 def test_nltk_downloads_nothing_while_attacks_are_built(monkeypatch):
     import nltk
+
     from robustexit.attacks.textattack_api import prepared
 
     def fail(*args, **kwargs):

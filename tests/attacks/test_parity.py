@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+
 from robustexit.attacks import recipes, resources
 from robustexit.attacks.attempt import Attacker, attempt_seed
 from robustexit.attacks.textattack_api import (
@@ -15,7 +16,6 @@ from robustexit.attacks.textattack_api import (
     strings,
     words_from_text,
 )
-
 from robustexit.data.types import Example
 
 needs_wordnet = pytest.mark.skipif(not resources.wordnet().found, reason=f"needs WordNet: {resources.wordnet().where}")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+
 from robustexit.attacks import resources
 from robustexit.attacks.attempt import Attacker
 from robustexit.attacks.textattack_api import ModelWrapper, prepared, textattack
-
 from robustexit.data.types import Example
 from robustexit.models import load_model
 from robustexit.victims.model_victim import DeployedModel, ModelVictim

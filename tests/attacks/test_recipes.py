@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from robustexit.attacks import (
     check,
     check_combination,
@@ -15,7 +16,6 @@ from robustexit.attacks import (
     resources,
 )
 from robustexit.attacks.recipes import describe_recipes, describe_resources, require_ready
-
 from robustexit.errors import ConfigError, ResourceError
 
 NAMES = [

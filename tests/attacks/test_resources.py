@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from robustexit.attacks import resources
 
+from robustexit.attacks import resources
 from robustexit.errors import ConfigError, ResourceError
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from robustexit.reports import write_report
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -7,14 +7,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+
+from robustexit.errors import DataError
+from robustexit.measures import Estimate
 from robustexit.reports import REPORT_VERSION, build_report, to_html, to_json, to_markdown, write_report
 from robustexit.reports.context import Context
 from robustexit.reports.headline import first_line
 from robustexit.reports.model import Withheld
 from robustexit.reports.tables import headline
-
-from robustexit.errors import DataError
-from robustexit.measures import Estimate
 
 
 def renderings(report):

@@ -3,10 +3,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from robustexit.reports.formats import number, p_value, show, signed
-from robustexit.reports.model import Change, Label, Withheld
 
 from robustexit.measures import Estimate
+from robustexit.reports.formats import number, p_value, show, signed
+from robustexit.reports.model import Change, Label, Withheld
 
 
 @pytest.mark.parametrize(

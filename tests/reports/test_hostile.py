@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from robustexit.reports import build_report, to_html, to_json, to_markdown
 from robustexit.reports.diffs import word_diff
 from robustexit.reports.formats import is_hidden, policy, visible

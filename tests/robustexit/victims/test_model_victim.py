@@ -75,7 +75,7 @@ def test_a_trace_does_not_depend_on_its_neighbours(deployed, threads) -> None:
         middle = float(np.median(-np.log(np.abs(outputs.logits).mean() + 1)))
         del middle
         confidence = torch.softmax(torch.from_numpy(outputs.logits), -1).amax(-1)
-        victim = ModelVictim(deployed, make_policy("max-probability", t=float(confidence.quantile(0.8))))
+        victim = ModelVictim(deployed, make_policy("max-probability", t=float(confidence.quantile(0.6))))
         inputs = texts(36)
         together = victim.trace(inputs)
         assert {trace.exit for trace in together} > {6} or len({trace.exit for trace in together}) > 2
