@@ -20,9 +20,9 @@ from typing import Final
 import platformdirs
 
 from robustexit.errors import ConfigError, ResourceError, unknown_name
+from robustexit.network import ALLOWED
 
 CACHE_VARIABLE: Final = "ROBUSTEXIT_CACHE"
-NETWORK_VARIABLE: Final = "ROBUSTEXIT_ALLOW_NETWORK"
 PACKAGED: Final = Path(__file__).parent / "resources"
 DEBIAN_WORDNET: Final = Path("/usr/share/wordnet")
 SENTENCE_ENCODER_URL: Final = "https://tfhub.dev/google/universal-sentence-encoder/3"
@@ -62,7 +62,7 @@ class Resource:
 
 def network_allowed() -> bool:
     """Whether the user allowed downloads by TextAttack and NLTK (``ROBUSTEXIT_ALLOW_NETWORK=1``)."""
-    return os.environ.get(NETWORK_VARIABLE, "").lower() in {"1", "true", "yes"}
+    return os.environ.get(ALLOWED, "").lower() in {"1", "true", "yes"}
 
 
 def cache_folder() -> Path:

@@ -131,7 +131,7 @@ def _downloaded_only(folder_name: str, skip_if_cached: bool = True) -> str:
         return downloaded
     raise ResourceError(
         f"TextAttack's {folder_name} is not at {path}, and downloads are not allowed; "
-        f"put it there, or set {resources.NETWORK_VARIABLE}=1"
+        f"put it there, or set {resources.ALLOWED}=1"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from robustexit.measures import Estimate, Flag
@@ -216,3 +216,7 @@ class Report:
     flags: tuple[Flag, ...]
     definitions: tuple[Definition, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def without_texts(self) -> Report:
+        """Return the report without any text of the data, for sharing where the data must not be."""
+        return replace(self, examples=(), examples_note="Left out: this report holds no text of the data.")

@@ -95,14 +95,14 @@ def _run(campaign: Path, folder: Path | None, workers: int | None, **allowed: bo
 
     settings = Settings(folder or Path("runs") / spec.name, workers, Permissions(**allowed), err)
     finished = run_campaign(spec, campaign.resolve().parent, settings)
-    _report(finished, finished.path)
+    _report(finished, finished.path, texts=True)
 
 
-def _report(run: Any, folder: Path) -> None:
+def _report(run: Any, folder: Path, *, texts: bool) -> None:
     from robustexit.reports import build_report, render_report
 
     built = build_report(run.records, run.manifest)
-    paths = render_report(built, folder)
+    paths = render_report(built if texts else built.without_texts(), folder)
     out.print(f"\n[bold]{_plain(built.answer)}[/bold]", highlight=False)
     for flag in built.flags:
         err.print(f"[yellow]flag:[/yellow] {_plain(_flag(flag))}", highlight=False, soft_wrap=True)
@@ -119,11 +119,12 @@ def _flag(flag: Any) -> str:
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     to: Annotated[Path | None, typer.Option("--out", help="Folder for the pages; the run folder by default.")] = None,
+    no_texts: Annotated[bool, typer.Option("--no-texts", help="Leave out every text of the data.")] = False,
 ) -> None:
     """Write the report of a run as HTML, Markdown and JSON."""
     from robustexit.runs import load_run
 
-    _report(load_run(folder), to or folder)
+    _report(load_run(folder), to or folder, texts=not no_texts)
 
 
 @app.command()

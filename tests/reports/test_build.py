@@ -233,3 +233,14 @@ def test_unusable_records_are_refused(pair, manifest):
         build_report(pd.concat([pair, pair.iloc[:2]]), manifest)
     with pytest.raises(DataError, match="recipe"):
         build_report(pair.drop(columns="recipe"), manifest)
+
+
+def test_a_report_without_texts_holds_none(pair, manifest):
+
+    built = build_report(pair, manifest).without_texts()
+    texts = {
+        text for column in ("text", "text_attacked") for fields in pair[column].dropna() for text in fields.values()
+    }
+    assert texts
+    for rendered in (to_html(built), to_markdown(built), json.dumps(json.loads(to_json(built)), ensure_ascii=False)):
+        assert not [text for text in texts if text in rendered]
