@@ -79,7 +79,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spread_answers(model.eval(), tokenizer)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "encoder")
     return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny_model: Path) -> Path:
+    """The same encoder without heads, with its tokenizer: a backbone to train on."""
+    return tiny_model.parent / "encoder"
 
 
 def spread_answers(model: Any, tokenizer: Any) -> None:

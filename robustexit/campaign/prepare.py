@@ -18,7 +18,7 @@ from robustexit.exits import Calibration, ExitPolicy, HeldOut, calibrate, make_p
 from robustexit.models import load_model
 from robustexit.permissions import Permissions
 from robustexit.runs import write_atomically
-from robustexit.training import train
+from robustexit.training import TrainSpec, train
 from robustexit.victims.base import Victim
 from robustexit.victims.custom import load_factory
 from robustexit.victims.model_victim import DeployedModel, ModelVictim, held_out_outputs
@@ -83,9 +83,16 @@ def train_models(spec: CampaignSpec, run: Path, base: Path, permissions: Permiss
             held_out = load_dataset_spec(
                 model.train.eval, name=f"{name}-eval", base=base, allow_network=permissions.network
             )
-        backbone = _resolve_path(model.train.backbone, base)
-        recipe = model.train.model_copy(update={"backbone": backbone})
-        train(recipe, data, held_out, model_folder(run, name), progress=progress, permissions=permissions)
+        settings = model.train.model_dump(exclude={"data", "eval"})
+        settings["backbone"] = _resolve_path(model.train.backbone, base)
+        train(
+            TrainSpec.parse(settings),
+            data,
+            held_out,
+            model_folder(run, name),
+            progress=progress,
+            permissions=permissions,
+        )
 
 
 def _resolve_path(name: str, base: Path) -> str:

@@ -155,12 +155,10 @@ def test_bad_attacks(arguments, message, place, monkeypatch, capsys) -> None:
     assert message in capsys.readouterr().err
 
 
-def test_train_stores_a_calibrated_policy_that_attack_uses(place: Path, tiny_model: Path, monkeypatch, capsys) -> None:
-    encoder = tiny_model.parent / "encoder"
-    for file in tiny_model.glob("token*"):
-        (encoder / file.name).write_bytes(file.read_bytes())
-    (encoder / "special_tokens_map.json").write_bytes((tiny_model / "special_tokens_map.json").read_bytes())
-    command = ["train", "--data", "reviews", "--sample", "64", "--eval", "reviews", "--backbone", str(encoder)]
+def test_train_stores_a_calibrated_policy_that_attack_uses(
+    place: Path, tiny_encoder: Path, monkeypatch, capsys
+) -> None:
+    command = ["train", "--data", "reviews", "--sample", "64", "--eval", "reviews", "--backbone", str(tiny_encoder)]
     command += ["--out", "trained", "--regime", "frozen-heads", "--max-length", "48"]
     command += ["--policy", "entropy", "--speedup", "1.3"]
     assert call(monkeypatch, *command) == 0

@@ -194,3 +194,23 @@ def test_two_processes_cannot_write_one_run(finished: Path) -> None:
         pytest.raises(RunError, match="being written by another process"),
     ):
         run_campaign_file(finished / "tiny.yaml", Settings(finished / "run"))
+
+
+def test_a_campaign_trains_its_model_once(tmp_path: Path, tiny_encoder: Path) -> None:
+    data = {"builtin": "reviews", "split": "train", "n": 40}
+    training = {"backbone": str(tiny_encoder), "regime": "frozen-heads", "max_length": 48, "data": data}
+    path = write(
+        tmp_path / "c.yaml",
+        tiny_encoder,
+        models={"m": {"train": training}},
+        victims={"v": {"model": "m"}},
+        recipes=["deepwordbug"],
+        goals=["deployed"],
+    )
+    settings = Settings(tmp_path / "run", workers=1)
+    first = run_campaign_file(path, settings)
+    weights = tmp_path / "run" / "models" / "m" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = run_campaign_file(path, settings)
+    assert weights.stat().st_mtime_ns == before
+    pd.testing.assert_frame_equal(comparable(first.records), comparable(again.records))
