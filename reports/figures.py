@@ -105,12 +105,15 @@ def _exit_names(cell: CellGroup) -> list[str]:
     return [f"{i}" if layer == i else f"{i} (layer {layer})" for i, layer in enumerate(layers, start=1)]
 
 
+ROOM = 125
+"""Where the percent axis of a histogram ends: the same in every panel, with room for the number beside a full bar."""
+
+
 def _histogram(cell: CellGroup) -> Panel:
     shares = measure_named("exit_shares")(cell.attempts)
     shares["name"] = _exit_names(cell)
-    top = max(shares["clean"].max(), shares["attacked"].max())
     left, right = (
-        _bars(shares, side, colour, top, reverse=reverse)
+        _bars(shares, side, colour, reverse=reverse)
         for side, colour, reverse in (("clean", CLEAN, True), ("attacked", ATTACKED, False))
     )
     said = "; ".join(
@@ -120,13 +123,13 @@ def _histogram(cell: CellGroup) -> Panel:
     return _panel(cell, alt.hconcat(left, right, spacing=4), "histogram", said + ".")
 
 
-def _bars(shares: pd.DataFrame, side: str, colour: str, top: float, *, reverse: bool) -> Any:
+def _bars(shares: pd.DataFrame, side: str, colour: str, *, reverse: bool) -> Any:
     title = {"clean": "clean, %", "attacked": "attacked, %"}[side]
     data = shares.assign(percent=100 * shares[side], words=[f"{100 * share:.0f}" for share in shares[side]])
-    x = alt.X("percent:Q", title=title, scale=alt.Scale(domain=[0, 118 * top], reverse=reverse, nice=False))
+    x = alt.X("percent:Q", title=title, scale=alt.Scale(domain=[0, ROOM], reverse=reverse, nice=False))
     axis = alt.Axis(title="exit", grid=False) if reverse else None
     base = alt.Chart(data).encode(
-        x=x.axis(tickCount=3, grid=False), y=alt.Y("name:N", sort=list(data["name"]), axis=axis)
+        x=x.axis(values=[0, 50, 100], grid=False), y=alt.Y("name:N", sort=list(data["name"]), axis=axis)
     )
     bars = base.mark_bar(color=colour, cornerRadius=1)
     words = base.mark_text(align="right" if reverse else "left", dx=-4 if reverse else 4, fontSize=10, color=INK)

@@ -154,7 +154,11 @@ def _numbers(finding: Finding) -> str:
     )
     speeds = " → ".join(number(speed.value, "x") for speed in finding.speedups if speed.defined)
     speed = f", speed-up {speeds}" if speeds else ""
-    return f"{found.victim} ({value} points of robust accuracy, 95 % interval {low} to {high}, n = {found.n}{speed})"
+    tested = f"adjusted McNemar p {p_value(found.p_holm)}"
+    return (
+        f"{found.victim} ({value} points of robust accuracy, 95 % interval {low} to {high}, {tested}, "
+        f"n = {found.n}{speed})"
+    )
 
 
 def _no_answer(context: Context) -> str:
