@@ -171,8 +171,19 @@ def paired(context: Context) -> Table:
         "Below zero: leaving early is weaker.",
         PAIR_COLUMNS,
         tuple(rows),
-        _unmatched(context.comparisons),
+        (*_unmatched(context.comparisons), *_unguarded(context)),
         NO_PAIRS,
+    )
+
+
+def _unguarded(context: Context) -> tuple[str, ...]:
+    """Warn that a gain may be the attack's failure where only the policy's own output was queried."""
+    if not context.comparisons or "final" in set(context.records["goal"]):
+        return ()
+    return (
+        "The score of the goal `deployed` jumps where the exit changes, which can mislead a search: early exit may "
+        "look stronger than it is. The guard is to attack exit K as well (goal `final`) and to read the worst case of "
+        "both; it was not run here.",
     )
 
 

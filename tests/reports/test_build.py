@@ -244,3 +244,10 @@ def test_a_report_without_texts_holds_none(pair, manifest):
     assert texts
     for rendered in (to_html(built), to_markdown(built), json.dumps(json.loads(to_json(built)), ensure_ascii=False)):
         assert not [text for text in texts if text in rendered]
+
+
+def test_a_gain_without_the_guard_is_named(pair, manifest):
+    guard = "can mislead a search"
+    assert any(guard in note for note in build_report(pair, manifest).tables["paired"].notes)
+    both = pd.concat([pair, pair.assign(goal="final")], ignore_index=True)
+    assert not any(guard in note for note in build_report(both, manifest).tables["paired"].notes)
