@@ -21,6 +21,7 @@ import nltk
 
 from robustexit.attacks import resources
 from robustexit.errors import ResourceError
+from robustexit.network import ALLOWED
 
 
 def _add_nltk_folder(folder: os.PathLike[str]) -> None:
@@ -130,8 +131,7 @@ def _downloaded_only(folder_name: str, skip_if_cached: bool = True) -> str:
         downloaded: str = _stock_download(folder_name, skip_if_cached)
         return downloaded
     raise ResourceError(
-        f"TextAttack's {folder_name} is not at {path}, and downloads are not allowed; "
-        f"put it there, or set {resources.ALLOWED}=1"
+        f"TextAttack's {folder_name} is not at {path}, and downloads are not allowed; put it there, or set {ALLOWED}=1"
     )
 
 

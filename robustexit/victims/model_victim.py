@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -61,8 +61,7 @@ class DeployedModel:
 
     def __init__(self, loaded: LoadedModel, max_length: int | None = None) -> None:
         self.loaded = loaded
-        self.model: Any = loaded.model  # Any: Hugging Face models are partly untyped
-        self.model.eval()
+        self.model = cast(Any, loaded.model).eval()  # Any: Hugging Face models are partly untyped
         self.tokenizer = loaded.tokenizer
         self.shape = _shape(self.model)
         self.limit = _token_limit(loaded)
