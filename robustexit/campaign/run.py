@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ from robustexit.errors import RunError
 from robustexit.permissions import Permissions
 from robustexit.runs import Run, RunFolder, load_run
 from robustexit.victims.base import Victim
+
+LOG_SECONDS = 60.0
+"""How often progress is a line of text where there is no terminal to draw a bar on."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,7 @@ def _follow(workers: list[Any], messages: Any, total: int, already: int, console
         TimeRemainingColumn(),
     )
     outcomes: Counter[str] = Counter()
+    said = time.monotonic()
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("attempts", total=total, completed=already)
         while True:
@@ -227,6 +232,9 @@ def _follow(workers: list[Any], messages: Any, total: int, already: int, console
                 raise RunError(f"{text}\nFinished attempts are on disk; start the same command again to continue")
             if isinstance(message, Finished):
                 outcomes.update(message.outcomes)
+                if not console.is_terminal and time.monotonic() - said > LOG_SECONDS:
+                    said = time.monotonic()
+                    console.print(f"{already + outcomes.total()} of {total} attempts")
                 cell = message.cell
                 label = f"{cell.dataset} · {cell.victim} · {cell.recipe} · {cell.goal.label}"
                 progress.update(task, advance=len(message.outcomes), description=label)
