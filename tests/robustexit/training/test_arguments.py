@@ -20,7 +20,7 @@ def test_yaml_becomes_a_spec(tmp_path):
     ("settings", "message"),
     [
         ({"backbone": "x", "learning_rat": 1}, "did you mean 'learning_rate'"),
-        ({"regime": "joint"}, "backbone is missing"),
+        ({"regime": "joint"}, "backbone: missing"),
         ({"backbone": "x", "exit_layers": [3, 2]}, "exit_layers: .*rise without repeats"),
         ({"backbone": "x", "exit_layers": []}, "exit_layers: .*rise without repeats"),
         ({"backbone": "x", "exit_layers": [0, 2]}, "exit_layers.0"),
