@@ -40,9 +40,21 @@ def first_line(context: Context) -> tuple[str, tuple[str, ...]]:
     findings = _findings(context)
     if not findings:
         return _no_answer(context), ()
+    caution = UNGUARDED if any(f.verdict == "stronger" for f in findings) and not guarded(context) else ""
     if len(findings) == 1:
-        return _sentence(findings[0]), ()
-    return _summary(findings), tuple(_sentence(finding) for finding in findings)
+        return _sentence(findings[0]) + caution, ()
+    return _summary(findings) + caution, tuple(_sentence(finding) for finding in findings)
+
+
+UNGUARDED: Final = (
+    " Read with care: the last exit was not attacked (goal final), and a search misled by the jumps of an early-exit "
+    "policy's score looks just like this."
+)
+
+
+def guarded(context: Context) -> bool:
+    """Whether exit K was attacked as well, so that a gain cannot be a search misled by the policy's jumps."""
+    return "final" in set(context.records["goal"])
 
 
 def _findings(context: Context) -> list[Finding]:

@@ -11,6 +11,7 @@ from robustexit.measures import Attempts, Comparison, Estimate, Measure, VictimF
 from robustexit.measures.statistics import proportion
 from robustexit.reports.context import CellGroup, Context, attack_name
 from robustexit.reports.formats import p_value
+from robustexit.reports.headline import guarded
 from robustexit.reports.model import Change, Column, Label, Row, Table, Value, Withheld
 
 VICTIM: Final = Column("victim", "Victim")
@@ -178,7 +179,7 @@ def paired(context: Context) -> Table:
 
 def _unguarded(context: Context) -> tuple[str, ...]:
     """Warn that a gain may be the attack's failure where only the policy's own output was queried."""
-    if not context.comparisons or "final" in set(context.records["goal"]):
+    if not context.comparisons or guarded(context):
         return ()
     return (
         "The score of the goal `deployed` jumps where the exit changes, which can mislead a search: early exit may "

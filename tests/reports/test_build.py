@@ -251,3 +251,14 @@ def test_a_gain_without_the_guard_is_named(pair, manifest):
     assert any(guard in note for note in build_report(pair, manifest).tables["paired"].notes)
     both = pd.concat([pair, pair.assign(goal="final")], ignore_index=True)
     assert not any(guard in note for note in build_report(both, manifest).tables["paired"].notes)
+
+
+def test_stronger_without_the_guard_is_read_with_care(make_cell, manifest):
+    early, full = make_cell(), make_cell("full", "fixed(k=6)", None)
+    early["pred_attacked"], early["flipped"] = early["label"], False
+    full["pred_attacked"], full["flipped"] = 1 - full["label"], True
+    pair = pd.concat([early, full], ignore_index=True)
+    assert "Read with care" in build_report(pair, manifest).answer
+    both = pd.concat([pair, pair.assign(goal="final")], ignore_index=True)
+    answer = build_report(both, manifest).answer
+    assert "stronger" in answer and "Read with care" not in answer
