@@ -303,7 +303,7 @@ def _print_attempt(shown: Any) -> None:
 
 
 def _exit_cells(trace: Any, index: int, names: tuple[str, ...]) -> list[str]:
-    from robustexit.campaign.attempts import softmax
+    from robustexit.attacks.goals import softmax
 
     probabilities = softmax(trace.logits[index : index + 1])[0]
     best = int(probabilities.argmax())

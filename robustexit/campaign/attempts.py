@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from rapidfuzz.distance import Levenshtein
 
 from robustexit.attacks.attempt import Attacker, AttemptResult
+from robustexit.attacks.goals import softmax
 from robustexit.campaign.cells import Cell
 from robustexit.data.types import Example, Fields
 from robustexit.records import COLUMNS
@@ -87,12 +86,6 @@ def _side(side: str, trace: Trace) -> dict[str, Any]:
         f"tokens_{side}": trace.tokens,
         f"macs_{side}": trace.macs,
     }
-
-
-def softmax(logits: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return the softmax over the last axis, as the policies compute it."""
-    probabilities: np.ndarray[Any, np.dtype[np.float32]] = torch.softmax(torch.from_numpy(logits), dim=-1).numpy()
-    return probabilities
 
 
 def fill_similarity(rows: Sequence[dict[str, Any]], encoder: Any) -> None:

@@ -64,7 +64,19 @@ def load_splits(name: str, spec: DatasetSpec, base: Path, permissions: Permissio
         held_out, rest = split_half(whole, spec.calibration.fraction, spec.calibration.seed)
     if spec.attacked.sample is not None:
         rest = stratified_sample(rest, spec.attacked.sample, spec.attacked.seed)
+    _refuse_overlap(name, held_out, rest)
     return Splits(whole, held_out, rest, spec.protect)
+
+
+def _refuse_overlap(name: str, held_out: TextDataset | None, attacked: TextDataset) -> None:
+    """Thresholds tuned on the texts that are attacked afterwards would flatter the victim."""
+    tuned = {tuple(text.values()) for text in held_out.texts} if held_out else set()
+    shared = [example.example_id for example in attacked.examples if tuple(example.fields.values()) in tuned]
+    if shared:
+        raise ConfigError(
+            f"dataset {name!r}: {len(shared)} of {len(attacked)} attacked texts are also in its calibration data "
+            f"(first: {shared[0]}); calibrate on other texts, or remove the repeated ones"
+        )
 
 
 def model_folder(run: Path, name: str) -> Path:
@@ -166,10 +178,11 @@ class VictimBuilder:
     def _policy(
         self, name: str, victim: VictimSpec, dataset: str, splits: Splits, deployed: DeployedModel
     ) -> ExitPolicy:
-        if victim.policy.name == "stored":
-            return load_stored_policy(Path(deployed.loaded.path)).policy
         if victim.calibrate is None:
-            policy = make_policy(victim.policy.name, **victim.policy.parameters)
+            if victim.policy.name == "stored":
+                policy = load_stored_policy(Path(deployed.loaded.path)).policy
+            else:
+                policy = make_policy(victim.policy.name, **victim.policy.parameters)
             held_out = self._outputs(victim.model, dataset, splits) if splits.calibration else None
             refuse_inert(policy, deployed.shape.num_exits, deployed.shape.num_classes, held_out)
             return policy

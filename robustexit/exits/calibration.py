@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from robustexit.errors import ConfigError
-from robustexit.exits.policy import ExitPolicy, make_policy
+from robustexit.exits.policy import ExitPolicy, make_policy, policies
 from robustexit.exits.replay import replay
 
 
@@ -181,10 +181,6 @@ def calibrate(name: str, target: Target, held_out: HeldOut, **parameters: Any) -
 
 def _placeholder(name: str) -> dict[str, Any]:
     """A starting value for the parameter to be calibrated: 1 is valid for thresholds and counts alike."""
-    from dataclasses import MISSING, fields
-
-    from robustexit.exits.policy import policies
-
     return {field.name: 1 for field in fields(policies.get(name)) if field.default is MISSING}
 
 

@@ -65,6 +65,11 @@ BAD = {
     "nothing can leave early": (changed("victims.v.policy", {"name": "patience", "t": 6}), None, "cannot leave early"),
     "missing threshold": (changed("victims.v.policy", "entropy"), None, "needs t"),
     "calibration without data": (changed("victims.v.calibrate", {"speedup": 1.5}), None, "fraction: 0.5"),
+    "thresholds tuned on the attacked texts": (
+        changed("datasets.d.calibration", {"data": {"path": "data.csv", "labels": ["bad", "good"]}}),
+        None,
+        "2 of 2 attacked texts are also in its calibration data",
+    ),
     "protected field": (changed("datasets.d.protect", ["premise"]), None, "its fields are text"),
     "no model there": (changed("models.m.path", "no-model"), None, "no-model"),
     "both sources": (changed("models.m.factory", "a:b"), None, "exactly one of path, train and factory"),
