@@ -66,6 +66,11 @@ class ExitHead(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=eps) if config.head_norm else nn.Identity()
         self.head = heads.get(config.head)(config.hidden_size, config.num_labels, config.dropout)
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the head reads the states of all tokens beside the pooled one."""
+        return bool(getattr(self.head, "reads_tokens", False))
+
     def forward(self, state: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what the head read [rows, width] and its logits [rows, classes]."""
         pooled = self.norm(self.pooling(state, mask))
@@ -199,6 +204,38 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
         state = adapter.embed(input_ids, attention_mask, token_type_ids)
         exit_heads = cast("Iterable[ExitHead]", self.heads)
         return MultiExitRun(adapter, state, list(zip(self.exit_layers, exit_heads, strict=True)))
+
+    @property
+    def heads_read_tokens(self) -> bool:
+        """Whether a head reads token states, so that pooled states alone do not give its logits."""
+        return any(exit_head.reads_tokens for exit_head in cast("Iterable[ExitHead]", self.heads))
+
+    def head_logits(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Compute every exit's logits from stored pooled states, with gradients to the heads.
+
+        Args:
+            pooled: What the heads read (`MultiExitOutput.pooled`), shape [rows, exits, width].
+
+        Returns:
+            Shape [rows, exits, classes], float32.
+
+        Raises:
+            ModelError: A head reads token states, or the shape does not fit this model.
+        """
+        if self.heads_read_tokens:
+            raise ModelError(
+                f"head_logits: the heads {self.config.head!r} read every token's state, and stored pooled states do "
+                "not hold those; run the encoder (a regime that trains it), or choose another head"
+            )
+        expected = (self.num_exits, self.config.hidden_size)
+        if pooled.dim() != 3 or tuple(pooled.shape[1:]) != expected:
+            raise ModelError(
+                f"head_logits: expected pooled states of shape [rows, {expected[0]}, {expected[1]}], got "
+                f"{tuple(pooled.shape)}; they come from another model"
+            )
+        exit_heads = cast("Iterable[ExitHead]", self.heads)
+        logits = [exit_head.head(pooled[:, index]) for index, exit_head in enumerate(exit_heads)]
+        return torch.stack(logits, dim=1).float()
 
     def forward(
         self,

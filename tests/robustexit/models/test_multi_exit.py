@@ -126,6 +126,17 @@ def test_logits_of_few_rows_do_not_depend_on_how_many_there_are(tiny_model, head
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_stored_pooled_states_give_every_exits_logits(tiny_model, batch, head):
+    model = tiny_model(head=head)
+    output = model(**batch)
+    assert not model.heads_read_tokens
+    assert torch.equal(model.head_logits(output.pooled), output.logits)
+    with pytest.raises(ModelError, match=r"expected pooled states of shape \[rows, 4, 16\], got \(5, 16\)"):
+        model.head_logits(output.pooled[:, 0])
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 @pytest.mark.parametrize("head_norm", [False, True])
