@@ -45,6 +45,12 @@ class EncoderState:
         self.mask = self.mask.index_select(0, rows)
         self.by_row = {name: value.index_select(0, rows) for name, value in self.by_row.items()}
 
+    def detach(self) -> None:
+        """Stop gradients of later layers from flowing into what has been computed so far."""
+        self.hidden = self.hidden.detach()
+        self.by_row = {name: value.detach() for name, value in self.by_row.items()}
+        self.shared = {name: None if value is None else value.detach() for name, value in self.shared.items()}
+
 
 class EncoderAdapter(ABC):
     """Runs one family's encoder layer by layer.

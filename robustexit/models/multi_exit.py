@@ -153,6 +153,7 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
         exit_layers: Encoder layer of each exit, 1-based.
         num_exits: K.
         encoder_layers: Layers of the encoder.
+        cut_gradients: `forward` stops gradients after every exit: none reaches the layers below the exit before.
     """
 
     config_class = MultiExitConfig
@@ -169,6 +170,8 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
         self.exit_layers: tuple[int, ...] = config.exit_layers
         self.num_exits = len(config.exit_layers)
         self.encoder_layers = config.num_hidden_layers
+        # Set while a regime trains every exit's span of layers apart (SWEET); no part of the saved model.
+        self.cut_gradients = False
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -269,6 +272,8 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
             head, new_states = run.step_to_exit()
             states.extend(new_states)
             read.append(head(run.state.hidden, run.state.mask))
+            if self.cut_gradients:
+                run.state.detach()
         logits = torch.stack([logits for _, logits in read], dim=1)
         wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         output = MultiExitOutput(
