@@ -29,7 +29,8 @@ from robustexit.attacks.textattack_api import prepared, textattack
 from robustexit.data import DataSpec, TextDataset, load_dataset_spec
 from robustexit.exits import Target, calibrate
 from robustexit.models import load_model
-from robustexit.victims.model_victim import DeployedModel, ModelVictim, held_out_outputs
+from robustexit.victims.model_victim import DeployedModel, ModelVictim
+from robustexit.victims.outputs import collect_outputs
 
 CLASSES = {"deepwordbug": "DeepWordBugGao2018", "pwws": "PWWSRen2019", "pruthi": "Pruthi2019"}
 
@@ -131,9 +132,7 @@ def main() -> None:
     held_out = whole.with_examples(whole.examples[-400:])
     deployed = DeployedModel(load_model(arguments.model))
     full = ModelVictim(deployed)
-    found = calibrate(
-        "entropy", Target(speedup=1.5), held_out_outputs(full, held_out.texts, held_out.labels, "benchmark")
-    )
+    found = calibrate("entropy", Target(speedup=1.5), collect_outputs(deployed, held_out).held_out())
     early = ModelVictim(deployed, found.make())
     contenders = {
         "stock TextAttack, its wrapper": stock(stock_wrapper(full), arguments.recipe, data),

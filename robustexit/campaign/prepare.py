@@ -14,14 +14,15 @@ from typing import Any
 from robustexit.campaign.spec import CampaignSpec, DatasetSpec, ModelSpec, VictimSpec
 from robustexit.data import TextDataset, load_dataset_spec, split_half, stratified_sample
 from robustexit.errors import ConfigError, RunError
-from robustexit.exits import Calibration, ExitPolicy, HeldOut, calibrate, make_policy, refuse_inert
+from robustexit.exits import Calibration, ExitPolicy, HeldOut, calibrate, make_policy, policies, refuse_inert
 from robustexit.models import load_model
 from robustexit.permissions import Permissions
 from robustexit.runs import write_atomically
 from robustexit.training import TrainSpec, train
 from robustexit.victims.base import Victim
 from robustexit.victims.custom import load_factory
-from robustexit.victims.model_victim import DeployedModel, ModelVictim, held_out_outputs
+from robustexit.victims.model_victim import DeployedModel, ModelVictim
+from robustexit.victims.outputs import Outputs, collect_outputs
 from robustexit.victims.stored import load_stored_policy
 
 
@@ -128,7 +129,7 @@ class VictimBuilder:
         self._base = base
         self._permissions = permissions
         self._deployed: dict[str, DeployedModel] = {}
-        self._held_out: dict[tuple[str, str], HeldOut] = {}
+        self._outputs: dict[tuple[str, str], Outputs] = {}
 
     def deployed(self, model: str) -> DeployedModel:
         """Return the weights of a model, loaded once."""
@@ -183,7 +184,7 @@ class VictimBuilder:
                 policy = load_stored_policy(Path(deployed.loaded.path)).policy
             else:
                 policy = make_policy(victim.policy.name, **victim.policy.parameters)
-            held_out = self._outputs(victim.model, dataset, splits) if splits.calibration else None
+            held_out = self._held_out(victim.model, dataset, splits, policy.module) if splits.calibration else None
             refuse_inert(policy, deployed.shape.num_exits, deployed.shape.num_classes, held_out)
             return policy
         stored = read_calibration(self._run, dataset, name)
@@ -191,23 +192,22 @@ class VictimBuilder:
             stored = calibrate(
                 victim.policy.name,
                 victim.calibrate,
-                self._outputs(victim.model, dataset, splits),
+                self._held_out(victim.model, dataset, splits, policies.get(victim.policy.name).module),
                 **victim.policy.parameters,
             )
             path = _calibration_path(self._run, dataset, name)
             write_atomically(path, json.dumps(stored.as_dict(), indent=2).encode())
         return stored.make()
 
-    def _outputs(self, model: str, dataset: str, splits: Splits) -> HeldOut:
-        """Every exit's logits on the calibration examples, computed once for each model and dataset."""
+    def _held_out(self, model: str, dataset: str, splits: Splits, module: str | None) -> HeldOut:
+        """Every exit's outputs on the calibration examples, computed once for each model and dataset."""
         key = (model, dataset)
-        if key not in self._held_out:
-            data = splits.calibration
-            if data is None:
+        deployed = self.deployed(model)
+        if key not in self._outputs:
+            if splits.calibration is None:
                 raise ConfigError(f"dataset {dataset!r} has no calibration share")
-            full = ModelVictim(self.deployed(model))
-            self._held_out[key] = held_out_outputs(full, data.texts, data.labels, data.content_hash())
-        return self._held_out[key]
+            self._outputs[key] = collect_outputs(deployed, splits.calibration)
+        return self._outputs[key].held_out(None if module is None else deployed.module(module))
 
 
 def _calibration_path(run: Path, dataset: str, victim: str) -> Path:

@@ -1,30 +1,28 @@
 """Exit policies: when to stop, written once for the forward and for the replay over stored logits."""
 
-from robustexit.exits.calibration import Calibration, HeldOut, Target, calibrate, refuse_inert
-from robustexit.exits.confidence import Entropy, MaxProbability, NormalisedEntropy
-from robustexit.exits.fixed import Fixed
-from robustexit.exits.layerwise import ExitOutput, LayerwiseRun
+from robustexit.exits import rules as _rules  # registers every built-in policy
+from robustexit.exits.calibration import Calibration, Target, calibrate, refuse_inert
+from robustexit.exits.held_out import HeldOut
+from robustexit.exits.layerwise import ExitOutput, ExitReader, LayerwiseRun, Reading
 from robustexit.exits.online import RowResult, run_policy
-from robustexit.exits.patience import Patience
 from robustexit.exits.policy import ExitPolicy, Scalars, State, Update, make_policy, policies
 from robustexit.exits.replay import Replay, replay
+from robustexit.exits.threshold import Threshold
 
 __all__ = [
     "Calibration",
-    "Entropy",
     "ExitOutput",
     "ExitPolicy",
-    "Fixed",
+    "ExitReader",
     "HeldOut",
     "LayerwiseRun",
-    "MaxProbability",
-    "NormalisedEntropy",
-    "Patience",
+    "Reading",
     "Replay",
     "RowResult",
     "Scalars",
     "State",
     "Target",
+    "Threshold",
     "Update",
     "calibrate",
     "make_policy",
@@ -33,3 +31,5 @@ __all__ = [
     "replay",
     "run_policy",
 ]
+
+del _rules

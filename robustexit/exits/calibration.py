@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from robustexit.errors import ConfigError
-from robustexit.exits.policy import ExitPolicy, make_policy, policies
-from robustexit.exits.replay import replay
+from robustexit.exits.held_out import HeldOut
+from robustexit.exits.policy import ExitPolicy, make_policy, policies, require_deployable
+from robustexit.exits.replay import replay_held_out
+from robustexit.parameters import required
 
 
 class Target(BaseModel):
@@ -82,43 +82,38 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Stored outputs of a model on held-out data.
+class Point:
+    """What one setting of a policy does on held-out data.
 
     Attributes:
-        logits: Shape [N, K, C].
-        labels: Shape [N].
-        costs: Cost of leaving at each exit as a share of the full-depth control's, shape [N, K].
-        data_hash: Content hash of the examples.
+        policy: The setting.
+        speedup: Full-depth cost over mean cost.
+        accuracy: Share of right answers.
+        early: Share that leaves before exit K.
+        mean_exit: Mean of the exits taken, 1-based.
     """
 
-    logits: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    costs: NDArray[np.float64]
-    data_hash: str
-
-
-@dataclass(frozen=True)
-class _Point:
     policy: ExitPolicy
     speedup: float
     accuracy: float
     early: float
+    mean_exit: float
 
 
-def evaluate(policy: ExitPolicy, held_out: HeldOut) -> _Point:
+def evaluate(policy: ExitPolicy, held_out: HeldOut) -> Point:
     """Return speed-up, accuracy and share of early leavers of one setting."""
-    result = replay(policy, held_out.logits)
+    result = replay_held_out(policy, held_out)
     cost = held_out.costs[np.arange(len(result.exit)), result.exit - 1]
-    return _Point(
+    return Point(
         policy,
         float(1 / cost.mean()),
         float((result.answer == held_out.labels).mean()),
-        float((result.exit < held_out.logits.shape[1]).mean()),
+        float((result.exit < held_out.num_exits).mean()),
+        float(result.exit.mean()),
     )
 
 
-def _choose(points: Sequence[_Point], target: Target, full_accuracy: float) -> _Point:
+def _choose(points: Sequence[Point], target: Target, full_accuracy: float) -> Point:
     if target.speedup is not None:
         wanted = target.speedup
         return min(points, key=lambda point: (abs(point.speedup - wanted), -point.accuracy))
@@ -148,23 +143,22 @@ def calibrate(name: str, target: Target, held_out: HeldOut, **parameters: Any) -
     Raises:
         ConfigError: Nothing can leave early at any setting, or no setting meets an accuracy target.
     """
-    logits = torch.as_tensor(held_out.logits)
-    num_exits = logits.shape[1]
+    num_exits = held_out.num_exits
     if num_exits < 2:
         raise ConfigError(f"{name}: the model has one exit, so nothing can leave early; use policy 'fixed'")
-    start = make_policy(name, **{**_placeholder(name), **parameters})
-    points = [evaluate(policy, held_out) for policy in start.settings(logits)]
+    start = prototype(name, **parameters).fitted(held_out)
+    require_deployable(start)
+    points = [evaluate(policy, held_out) for policy in start.settings(held_out)]
     points = [point for point in points if point.early > 0]
     if not points:
-        reason = start.inert_reason(num_exits, logits.shape[2])
+        reason = start.inert_reason(num_exits, held_out.num_classes)
         raise ConfigError(
-            f"{name}: at no setting does any of {len(logits)} held-out texts leave before exit {num_exits}"
+            f"{name}: at no setting does any of {len(held_out.labels)} held-out texts leave before exit {num_exits}"
             + (f" ({reason})" if reason else "")
         )
-    answers = held_out.logits.argmax(axis=-1)
-    per_exit = (answers == held_out.labels[:, None]).mean(axis=0)
+    per_exit = held_out.correct.mean(axis=0)
     chosen = _choose(points, target, float(per_exit[-1]))
-    exits = replay(chosen.policy, held_out.logits).exit
+    exits = replay_held_out(chosen.policy, held_out).exit
     return Calibration(
         policy=name,
         parameters=chosen.policy.parameters,
@@ -174,14 +168,23 @@ def calibrate(name: str, target: Target, held_out: HeldOut, **parameters: Any) -
         full_depth_accuracy=float(per_exit[-1]),
         per_exit_accuracy=[float(value) for value in per_exit],
         exit_shares=[float((exits == exit).mean()) for exit in range(1, num_exits + 1)],
-        n=len(logits),
+        n=len(held_out.labels),
         data_hash=held_out.data_hash,
     )
 
 
-def _placeholder(name: str) -> dict[str, Any]:
-    """A starting value for the parameter to be calibrated: 1 is valid for thresholds and counts alike."""
-    return {field.name: 1 for field in fields(policies.get(name)) if field.default is MISSING}
+def prototype(name: str, **parameters: Any) -> ExitPolicy:
+    """Return a policy whose parameters to be calibrated hold a starting value, valid for thresholds and counts alike.
+
+    Args:
+        name: A registered name.
+        **parameters: Parameters to hold fixed.
+
+    Raises:
+        ConfigError: Unknown name or parameter.
+    """
+    starting = {field.name: 1 for field in fields(policies.get(name)) if required(field)}
+    return make_policy(name, **{**starting, **parameters})
 
 
 def refuse_inert(policy: ExitPolicy, num_exits: int, num_classes: int, held_out: HeldOut | None = None) -> None:

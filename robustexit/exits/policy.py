@@ -16,7 +16,9 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import torch
 from typing_extensions import Self
 
-from robustexit.errors import ConfigError, did_you_mean
+from robustexit import parameters as _parameters
+from robustexit.errors import ConfigError
+from robustexit.exits.held_out import HeldOut
 from robustexit.registry import Registry
 
 State: TypeAlias = dict[str, torch.Tensor]
@@ -24,6 +26,9 @@ State: TypeAlias = dict[str, torch.Tensor]
 
 Scalars: TypeAlias = Mapping[str, torch.Tensor]
 """Named per-exit values beside the logits (gates, distances), each of shape [rows]."""
+
+CANDIDATES = 512
+"""Settings tried in a calibration: enough for steps of 0.2 % of the held-out decisions."""
 
 
 class Update(NamedTuple):
@@ -47,6 +52,12 @@ class ExitPolicy(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     """Citation of the method, shown by ``robustexit list`` and in reports."""
+
+    module: ClassVar[str | None] = None
+    """Post-hoc module (`robustexit.modules`) whose scalars or logits the policy reads; None for none."""
+
+    needs_labels: ClassVar[bool] = False
+    """The policy reads the true label (scalar ``label``): a bound for sweeps that can never be deployed."""
 
     def start(self, rows: int, num_exits: int, num_classes: int) -> State:
         """Return the state before exit 1.
@@ -72,9 +83,19 @@ class ExitPolicy(ABC):
             scalars: Named values of this exit, each of shape [rows].
         """
 
+    def fitted(self, held_out: HeldOut) -> Self:
+        """Return the policy with what it learns from held-out data (temperatures, weights) filled in.
+
+        Called before `settings` in every calibration and sweep; most policies learn nothing.
+
+        Raises:
+            ConfigError: The data cannot teach it.
+        """
+        return self
+
     @abstractmethod
-    def settings(self, logits: torch.Tensor) -> Sequence[Self]:
-        """Return the settings of this policy worth trying on held-out logits of shape [N, K, C]."""
+    def settings(self, held_out: HeldOut, most: int = CANDIDATES) -> Sequence[Self]:
+        """Return at most `most` settings of this policy worth trying on held-out outputs."""
 
     def inert_reason(self, num_exits: int, num_classes: int) -> str | None:
         """Say why no input can ever leave before exit K with these parameters, or None if one can."""
@@ -91,12 +112,7 @@ class ExitPolicy(ABC):
 
     def describe(self) -> str:
         """Return the policy as it stands in records and reports, e.g. ``entropy(t=0.31)``."""
-        shown = ", ".join(
-            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in self.parameters.items()
-            if value is not None
-        )
-        return f"{self.name}({shown})"
+        return f"{self.name}({_parameters.show(self.parameters)})"
 
 
 policies: Registry[type[ExitPolicy]] = Registry("exit policy", "robustexit.policies")
@@ -112,43 +128,27 @@ def make_policy(name: str, **parameters: Any) -> ExitPolicy:
     Raises:
         ConfigError: Unknown name or parameter, missing parameter, or a value that makes no sense.
     """
-    kind = policies.get(name)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for given in parameters:
-        if given not in fields:
-            expected = ", ".join(fields) or "none"
-            raise ConfigError(
-                f"exit policy {name!r} has no parameter {given!r}{did_you_mean(given, fields)}; expected: {expected}"
-            )
-    missing = [
-        field.name
-        for field in fields.values()
-        if field.name not in parameters
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"exit policy {name!r} needs {', '.join(missing)}; give it or ask for a calibration")
-    return kind(**parameters)
+    return _parameters.build(policies.get(name), f"exit policy {name!r}", parameters)
+
+
+def require_deployable(policy: ExitPolicy) -> None:
+    """Refuse to deploy a policy that reads the true label.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if policy.needs_labels:
+        raise ConfigError(
+            f"exit policy {policy.name!r} reads the true label: it is a bound for `robustexit sweep` and "
+            "cannot be deployed"
+        )
 
 
 def require_number(policy: str, parameter: str, value: object) -> None:
-    """Refuse a threshold that is not a finite number.
-
-    Raises:
-        ConfigError: `value` is no number, or NaN.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise ConfigError(f"exit policy {policy!r}: expected a number for {parameter}, got {value!r}")
+    """Refuse a threshold that is not a number; see `robustexit.parameters.require_number`."""
+    _parameters.require_number(f"exit policy {policy!r}", parameter, value)
 
 
 def require_count(policy: str, parameter: str, value: object) -> None:
-    """Refuse a count that is not a whole number of at least 1.
-
-    Raises:
-        ConfigError: `value` is no whole number >= 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(
-            f"exit policy {policy!r}: expected a whole number of at least 1 for {parameter}, got {value!r}"
-        )
+    """Refuse a count that is not a whole number of at least 1; see `robustexit.parameters.require_count`."""
+    _parameters.require_count(f"exit policy {policy!r}", parameter, value)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from robustexit.errors import ModelError
+from robustexit.exits.held_out import HeldOut
 from robustexit.exits.policy import ExitPolicy
 
 
@@ -28,15 +29,19 @@ class Replay:
     probabilities: NDArray[np.float32]
 
 
-def require_finite(logits: torch.Tensor) -> None:
-    """Refuse logits that hold a NaN or an infinity.
+def require_finite(values: torch.Tensor, what: str = "logit") -> None:
+    """Refuse values that hold a NaN or an infinity.
+
+    Args:
+        values: Any shape.
+        what: What they are, for the message.
 
     Raises:
-        ModelError: A logit is not finite.
+        ModelError: A value is not finite.
     """
-    if not bool(torch.isfinite(logits).all()):
+    if not bool(torch.isfinite(values).all()):
         raise ModelError(
-            "the model returned a logit that is not finite (NaN or infinity); check its weights and precision"
+            f"the model returned a {what} that is not finite (NaN or infinity); check its weights and precision"
         )
 
 
@@ -52,14 +57,18 @@ def replay(policy: ExitPolicy, logits: ArrayLike, scalars: Mapping[str, ArrayLik
         Exits, answers and probabilities; equal to what the layer-skipping forward does on the same logits.
 
     Raises:
-        ModelError: Wrong shape, or logits that are not finite.
+        ModelError: Wrong shape, or logits or scalars that are not finite.
     """
     values = torch.as_tensor(np.asarray(logits), dtype=torch.float32)
     if values.ndim != 3 or 0 in values.shape[1:]:
         raise ModelError(f"expected logits of shape [N, exits, classes], got {list(values.shape)}")
     require_finite(values)
-    extra = {name: torch.as_tensor(np.asarray(value)) for name, value in (scalars or {}).items()}
     rows, num_exits, num_classes = values.shape
+    extra = {name: torch.as_tensor(np.asarray(value), dtype=torch.float32) for name, value in (scalars or {}).items()}
+    for name, value in extra.items():
+        if value.shape != (rows, num_exits):
+            raise ModelError(f"expected scalar {name!r} of shape {[rows, num_exits]}, got {list(value.shape)}")
+        require_finite(value, f"scalar {name!r}")
     state = policy.start(rows, num_exits, num_classes)
     exits = torch.zeros(rows, dtype=torch.long)
     returned = torch.zeros(rows, num_classes)
@@ -70,3 +79,15 @@ def replay(policy: ExitPolicy, logits: ArrayLike, scalars: Mapping[str, ArrayLik
         exits[leaving] = exit
         returned[leaving] = probabilities[leaving]
     return Replay(exits.numpy(), returned.argmax(dim=-1).numpy(), returned.numpy())
+
+
+def replay_held_out(policy: ExitPolicy, held_out: HeldOut) -> Replay:
+    """Fold a policy over stored outputs; also policies that read the true label, which none deployed may.
+
+    Raises:
+        ModelError: Wrong shape, or outputs that are not finite.
+    """
+    scalars = dict(held_out.scalars)
+    if policy.needs_labels:
+        scalars["label"] = np.repeat(held_out.labels[:, None], held_out.num_exits, axis=1).astype(np.float32)
+    return replay(policy, held_out.logits, scalars)

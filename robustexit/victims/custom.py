@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from robustexit.data.types import Fields
 from robustexit.errors import ConfigError, ModelError
 from robustexit.exits import ExitPolicy, make_policy, replay
+from robustexit.exits.policy import require_deployable
 from robustexit.victims.base import Trace, Victim
 
 
@@ -47,6 +48,12 @@ class FunctionVictim:
     ) -> None:
         self._logits = logits
         self.policy = policy or make_policy("fixed")
+        require_deployable(self.policy)
+        if self.policy.module is not None:
+            raise ConfigError(
+                f"exit policy {self.policy.name!r} needs a post-hoc module fitted on a multi-exit model's states, "
+                "which a function of texts does not show; choose a policy that reads logits alone"
+            )
         self.policy.start(1, num_exits, num_classes)
         self.num_exits = num_exits
         self.num_classes = num_classes

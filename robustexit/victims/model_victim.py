@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,8 +14,10 @@ import torch
 
 from robustexit.data.types import Fields
 from robustexit.errors import ModelError
-from robustexit.exits import ExitOutput, ExitPolicy, HeldOut, LayerwiseRun, RowResult, make_policy, run_policy
-from robustexit.models import LoadedModel, MacCounter, MultiExitForSequenceClassification
+from robustexit.exits import ExitOutput, ExitPolicy, LayerwiseRun, RowResult, make_policy, run_policy
+from robustexit.exits.policy import require_deployable
+from robustexit.models import LoadedModel, MacCounter, MultiExitForSequenceClassification, weights_hash
+from robustexit.modules import ExitModule, load_module, module_folder
 from robustexit.victims.base import Trace
 from robustexit.victims.encoding import Batch, Encoded, batches, encode, min_rows
 
@@ -57,10 +60,13 @@ class DeployedModel:
     Args:
         loaded: Model and tokenizer.
         max_length: Token limit; the model's own if None.
+        modules: Folder of its post-hoc modules; the one beside the weights if None.
     """
 
-    def __init__(self, loaded: LoadedModel, max_length: int | None = None) -> None:
+    def __init__(self, loaded: LoadedModel, max_length: int | None = None, modules: Path | None = None) -> None:
         self.loaded = loaded
+        self.module_folder = module_folder(Path(loaded.path)) if modules is None else modules
+        self._modules: dict[str, ExitModule] = {}
         self.model = cast(Any, loaded.model).eval()  # Any: Hugging Face models are partly untyped
         self.tokenizer = loaded.tokenizer
         self.shape = _shape(self.model)
@@ -79,6 +85,16 @@ class DeployedModel:
         """Where the weights are; the victim never moves a user's model."""
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    def module(self, name: str) -> ExitModule:
+        """Return one of the model's fitted post-hoc modules, loaded once.
+
+        Raises:
+            ModelError: Not fitted, fitted on other weights, or unreadable.
+        """
+        if name not in self._modules:
+            self._modules[name], _ = load_module(self.module_folder, name, self.loaded.weights_hash)
+        return self._modules[name]
 
     def encode(self, texts: Sequence[Fields]) -> list[Encoded]:
         """Tokenize texts to this model's limit."""
@@ -108,12 +124,13 @@ class DeployedModel:
         return int(self.macs.encoder(tokens)[-1] + self.macs.heads(tokens)[-1])
 
     def exit_macs(self, tokens: int, policy: ExitPolicy) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """MACs of leaving at each exit under a policy (heads it does not read are free), shape [K]."""
+        """MACs of leaving at each exit under a policy, its module included (unread heads are free), shape [K]."""
         num_exits = self.shape.num_exits
         read = np.array([policy.reads(exit, num_exits) for exit in range(1, num_exits + 1)])
-        costs: np.ndarray[Any, np.dtype[np.int64]] = self.macs.encoder(tokens) + np.cumsum(
-            self.macs.heads(tokens) * read
-        )
+        heads = self.macs.heads(tokens) * read
+        if policy.module is not None:
+            heads = heads + self.module(policy.module).macs()
+        costs: np.ndarray[Any, np.dtype[np.int64]] = self.macs.encoder(tokens) + np.cumsum(heads)
         return costs
 
 
@@ -138,12 +155,15 @@ class ModelVictim:
         policy: The exit policy; full depth if None.
 
     Raises:
-        ConfigError: The policy cannot work on a model of this shape.
+        ConfigError: The policy cannot work on a model of this shape, or reads the true label.
+        ModelError: The policy's post-hoc module is not fitted for these weights.
     """
 
     def __init__(self, deployed: DeployedModel, policy: ExitPolicy | None = None) -> None:
         self.deployed = deployed
         self.policy = policy or make_policy("fixed")
+        require_deployable(self.policy)
+        self.module = None if self.policy.module is None else deployed.module(self.policy.module)
         shape = deployed.shape
         self.policy.start(1, shape.num_exits, shape.num_classes)
         self.num_exits = shape.num_exits
@@ -151,11 +171,15 @@ class ModelVictim:
         self.exit_layers = shape.exit_layers
         # A constant exit, K or another, leaves an attacker no savings to take.
         self.full_depth = self.policy.name == "fixed" or shape.num_exits == 1
-        self.fingerprint = hashlib.sha256(
-            json.dumps(
-                [deployed.loaded.weights_hash, self.policy.name, self.policy.parameters, deployed.max_length]
-            ).encode()
-        ).hexdigest()
+        answers_depend_on = [
+            deployed.loaded.weights_hash,
+            self.policy.name,
+            self.policy.parameters,
+            deployed.max_length,
+        ]
+        if self.module is not None:
+            answers_depend_on.append(weights_hash(self.module))
+        self.fingerprint = hashlib.sha256(json.dumps(answers_depend_on).encode()).hexdigest()
 
     def trace(self, texts: Sequence[Fields], min_depth: int = 1) -> list[Trace]:
         """Run the deployed system on texts; see `Victim.trace`.
@@ -177,6 +201,7 @@ class ModelVictim:
                     shape=(self.num_exits, self.num_classes),
                     min_depth=min_depth,
                     min_rows=min_rows(batch.length),
+                    reader=self.module,
                 )
                 rows.update(zip(batch.positions, results, strict=True))
         return [self._trace(one, rows[i]) for i, one in enumerate(encoded)]
@@ -191,21 +216,5 @@ class ModelVictim:
             full_macs=self.deployed.full_macs(encoded.tokens),
             layers=self.exit_layers[len(row.logits) - 1],
             truncated=encoded.truncated,
+            scalars=row.scalars,
         )
-
-
-def held_out_outputs(victim: ModelVictim, texts: Sequence[Fields], labels: Sequence[int], data_hash: str) -> HeldOut:
-    """Run every exit on held-out texts, for a calibration.
-
-    Returns:
-        Logits [N, K, C], labels [N], and costs [N, K] of a policy that reads every head.
-    """
-    traces = victim.trace(texts, min_depth=victim.num_exits)
-    reads_all = make_policy("entropy", t=0.0)
-    costs = [victim.deployed.exit_macs(trace.tokens, reads_all) / trace.full_macs for trace in traces]
-    return HeldOut(
-        logits=np.stack([trace.logits for trace in traces]),
-        labels=np.asarray(labels, dtype=np.int64),
-        costs=np.stack(costs),
-        data_hash=data_hash,
-    )

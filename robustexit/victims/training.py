@@ -10,7 +10,8 @@ from robustexit.exits import Calibration, Target, calibrate, make_policy
 from robustexit.models import load_model
 from robustexit.permissions import Permissions
 from robustexit.training import TrainResult, TrainSpec, train
-from robustexit.victims.model_victim import DeployedModel, ModelVictim, held_out_outputs
+from robustexit.victims.model_victim import DeployedModel
+from robustexit.victims.outputs import collect_outputs
 from robustexit.victims.stored import StoredPolicy, save_stored_policy
 
 
@@ -43,8 +44,7 @@ def train_victim(
     result = train(spec, data, held_out, folder, permissions=permissions)
     if policy is None or held_out is None or target is None:
         return result, None
-    victim = ModelVictim(DeployedModel(load_model(str(folder))))
-    outputs = held_out_outputs(victim, held_out.texts, held_out.labels, held_out.content_hash())
-    found = calibrate(policy, target, outputs)
+    outputs = collect_outputs(DeployedModel(load_model(str(folder))), held_out)
+    found = calibrate(policy, target, outputs.held_out())
     save_stored_policy(folder, StoredPolicy(make_policy(policy, **found.parameters), found))
     return result, found

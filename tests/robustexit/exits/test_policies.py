@@ -1,4 +1,4 @@
-"""Hand-computed examples, parameter errors and the online = replay property of every policy."""
+"""The driver, parameter errors, and hand-computed examples of the policies that look at one exit at a time."""
 
 from __future__ import annotations
 
@@ -7,21 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from robustexit.errors import ConfigError, ModelError
-from robustexit.exits import ExitOutput, make_policy, policies, refuse_inert, replay, run_policy
-
-SETTINGS = {
-    "fixed": [{}, {"k": 1}],
-    "max-probability": [{"t": 0.0}, {"t": 0.6}, {"t": 0.9}, {"t": 1.0}, {"t": 1.1}],
-    "entropy": [{"t": 0.0}, {"t": 0.3}, {"t": 0.6}, {"t": 5.0}],
-    "normalised-entropy": [{"t": 0.0}, {"t": 0.3}, {"t": 0.9}, {"t": 2.0}],
-    "patience": [{"t": 1}, {"t": 2}, {"t": 6}],
-}
-ALL = [(name, parameters) for name, several in SETTINGS.items() for parameters in several]
+from robustexit.exits import ExitOutput, make_policy, refuse_inert, replay, run_policy
 
 
 class StoredRun:
@@ -43,46 +31,6 @@ class StoredRun:
 
 def log_odds(*probabilities: float) -> list[float]:
     return [math.log(max(p, 1e-12)) for p in probabilities]
-
-
-@st.composite
-def logit_arrays(draw: st.DrawFn) -> np.ndarray:
-    rows, exits, classes = draw(st.integers(1, 6)), draw(st.integers(1, 7)), draw(st.sampled_from([2, 3, 20]))
-    values = st.floats(-8, 8, width=32) | st.sampled_from([0.0, 1.0, -1.0])
-    return draw(arrays(np.float32, (rows, exits, classes), elements=values))
-
-
-def test_every_registered_policy_is_in_this_table() -> None:
-    assert set(SETTINGS) == set(policies.names())
-
-
-@pytest.mark.parametrize(("name", "parameters"), ALL)
-@settings(max_examples=40, deadline=None)
-@given(logits=logit_arrays(), min_depth=st.integers(1, 7), min_rows=st.integers(1, 4), filler=st.integers(0, 3))
-def test_online_equals_replay(name, parameters, logits, min_depth, min_rows, filler) -> None:
-    policy = make_policy(name, **parameters)
-    rows, exits, classes = logits.shape
-    min_depth = min(min_depth, exits)
-    padded = np.concatenate([logits, np.repeat(logits[-1:], filler, axis=0)])
-    run = StoredRun(torch.from_numpy(padded))
-    online = run_policy(
-        run,
-        policy,
-        rows=rows,
-        batch_rows=rows + filler,
-        shape=(exits, classes),
-        min_depth=min_depth,
-        min_rows=min_rows,
-    )
-    stored = replay(policy, logits)
-    for row, result in enumerate(online):
-        assert result.exit == stored.exit[row]
-        np.testing.assert_array_equal(result.probabilities, stored.probabilities[row])
-        depth = len(result.logits)
-        assert depth >= max(result.exit, min_depth)
-        np.testing.assert_array_equal(result.logits, logits[row, :depth])
-    assert len(run.rows_run) == max(max(int(e) for e in stored.exit), min_depth)
-    assert all(count >= min(min_rows, rows + filler) for count in run.rows_run)
 
 
 def test_rows_leave_the_batch() -> None:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from robustexit.data.types import Example, TextDataset
 from robustexit.errors import ModelError
 from robustexit.exits import make_policy, replay
 from robustexit.models import LoadedModel, MultiExitForSequenceClassification
 from robustexit.victims.encoding import LENGTHS, min_rows, padded_length
-from robustexit.victims.model_victim import DeployedModel, ModelVictim, held_out_outputs
+from robustexit.victims.model_victim import DeployedModel, ModelVictim
+from robustexit.victims.outputs import collect_outputs
 
 WORDS = [
     "the",
@@ -58,6 +60,11 @@ def texts(n: int, seed: int = 0) -> list[dict[str, str]]:
     return [{"text": " ".join(rng.choices(WORDS, k=rng.randint(3, 60)))} for _ in range(n)]
 
 
+def dataset(inputs: list[dict[str, str]]) -> TextDataset:
+    examples = tuple(Example(str(row), fields, 0) for row, fields in enumerate(inputs))
+    return TextDataset("made-up", examples, ("negative", "positive"), "generated", synthetic=True)
+
+
 def same(a, b) -> bool:
     shared = min(a.depth, b.depth)
     return (
@@ -71,7 +78,7 @@ def same(a, b) -> bool:
 def test_a_trace_does_not_depend_on_its_neighbours(deployed, threads) -> None:
     torch.set_num_threads(threads)
     try:
-        outputs = held_out_outputs(ModelVictim(deployed), texts(36), [0] * 36, "")
+        outputs = collect_outputs(deployed, dataset(texts(36)))
         middle = float(np.median(-np.log(np.abs(outputs.logits).mean() + 1)))
         del middle
         confidence = torch.softmax(torch.from_numpy(outputs.logits), -1).amax(-1)
@@ -97,7 +104,7 @@ def test_a_trace_does_not_depend_on_its_neighbours(deployed, threads) -> None:
 
 def test_deployed_equals_replay(deployed) -> None:
     inputs = texts(40, seed=3)
-    outputs = held_out_outputs(ModelVictim(deployed), inputs, [0] * 40, "")
+    outputs = collect_outputs(deployed, dataset(inputs))
     for policy in (make_policy("entropy", t=0.55), make_policy("patience", t=2), make_policy("fixed", k=3)):
         stored = replay(policy, outputs.logits)
         for row, trace in enumerate(ModelVictim(deployed, policy).trace(inputs)):

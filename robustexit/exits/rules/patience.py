@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from robustexit.exits.policy import ExitPolicy, Scalars, State, Update, policies, require_count
+from robustexit.exits.held_out import HeldOut
+from robustexit.exits.policy import CANDIDATES, ExitPolicy, Scalars, State, Update, policies, require_count
 
 
 @policies.register("patience")
@@ -41,9 +42,9 @@ class Patience(ExitPolicy):
         agreements = torch.where(answer == state["answer"], state["agreements"] + 1, 0)
         return Update({"answer": answer, "agreements": agreements}, agreements == self.t, torch.softmax(logits, dim=-1))
 
-    def settings(self, logits: torch.Tensor) -> Sequence[Patience]:
+    def settings(self, held_out: HeldOut, most: int = CANDIDATES) -> Sequence[Patience]:
         """Every patience with which an input can leave early."""
-        return [Patience(t) for t in range(1, logits.shape[1] - 1)]
+        return [Patience(t) for t in range(1, held_out.num_exits - 1)]
 
     def inert_reason(self, num_exits: int, num_classes: int) -> str | None:
         """With t agreements the earliest exit is t + 1."""

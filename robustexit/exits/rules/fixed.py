@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 
 from robustexit.errors import ConfigError
-from robustexit.exits.policy import ExitPolicy, Scalars, State, Update, policies, require_count
+from robustexit.exits.held_out import HeldOut
+from robustexit.exits.policy import CANDIDATES, ExitPolicy, Scalars, State, Update, policies, require_count
 
 
 @policies.register("fixed")
@@ -42,9 +43,9 @@ class Fixed(ExitPolicy):
         stop = torch.full((len(logits),), exit == self.k)
         return Update(state, stop, torch.softmax(logits, dim=-1))
 
-    def settings(self, logits: torch.Tensor) -> Sequence[Fixed]:
+    def settings(self, held_out: HeldOut, most: int = CANDIDATES) -> Sequence[Fixed]:
         """Every exit."""
-        return [Fixed(k) for k in range(1, logits.shape[1] + 1)]
+        return [Fixed(k) for k in range(1, held_out.num_exits + 1)]
 
     def reads(self, exit: int, num_exits: int) -> bool:
         """Only the head of exit k is needed."""

@@ -1,0 +1,67 @@
+"""The loop that fits post-hoc modules on stored outputs, and the outputs as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from robustexit.errors import ModelError
+from robustexit.modules.base import FitData
+
+
+def minimise(
+    parameters: Iterable[nn.Parameter],
+    loss: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    rows: int,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    seed: int,
+    weight_decay: float = 0.0,
+) -> float:
+    """Minimise a loss over mini-batches with AdamW and a cosine schedule.
+
+    Args:
+        parameters: What learns.
+        loss: Row numbers of a batch, shape [B], int64 -> scalar mean loss with gradients.
+        rows: Number of rows in the data.
+        epochs: Passes over them.
+        learning_rate: Peak rate; it falls to zero.
+        batch_size: Rows a step.
+        seed: Seeds the order.
+        weight_decay: Decoupled weight decay.
+
+    Returns:
+        Mean loss of the last epoch.
+
+    Raises:
+        ModelError: The loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(list(parameters), lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-rows // batch_size))
+    generator = torch.Generator().manual_seed(seed)
+    mean = float("nan")
+    for epoch in range(1, epochs + 1):
+        total = 0.0
+        for batch in torch.split(torch.randperm(rows, generator=generator), batch_size):
+            value = loss(batch)
+            if not bool(torch.isfinite(value.detach())):
+                raise ModelError(
+                    f"expected a finite loss, got {float(value.detach())} in epoch {epoch} of the fit; "
+                    "lower its learning rate"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += float(value.detach()) * len(batch)
+        mean = total / rows
+    return mean
+
+
+def as_tensors(data: FitData) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return pooled states [N, K, D], logits [N, K, C] and labels [N] as tensors."""
+    return torch.as_tensor(data.pooled), torch.as_tensor(data.logits), torch.as_tensor(data.labels)
