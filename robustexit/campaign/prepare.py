@@ -185,6 +185,7 @@ class VictimBuilder:
             else:
                 policy = make_policy(victim.policy.name, **victim.policy.parameters)
             held_out = self._held_out(victim.model, dataset, splits, policy.module) if splits.calibration else None
+            policy = policy if held_out is None else policy.fitted(held_out)
             refuse_inert(policy, deployed.shape.num_exits, deployed.shape.num_classes, held_out)
             return policy
         stored = read_calibration(self._run, dataset, name)

@@ -86,6 +86,7 @@ class ExitPolicy(ABC):
     def fitted(self, held_out: HeldOut) -> Self:
         """Return the policy with what it learns from held-out data (temperatures, weights) filled in.
 
+        Such fields are None until then, and `start` refuses a policy that lacks them; a value that the user gave stays.
         Called before `settings` in every calibration and sweep; most policies learn nothing.
 
         Raises:
