@@ -1,0 +1,97 @@
+"""What every command shares: consoles, permissions as options, and how settings and data are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+out = Console()
+err = Console(stderr=True)
+
+Network = Annotated[bool, typer.Option("--allow-network", help="May download models and data from the Hub.")]
+Code = Annotated[bool, typer.Option("--allow-code", help="May import victims given as module:factory.")]
+RemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="May run code that ships with a Hub model.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one for each core by default.")]
+Labels = Annotated[str | None, typer.Option(help="Label names in index order, e.g. negative,positive.")]
+Fields = Annotated[str | None, typer.Option(help="Text columns, e.g. text or premise,hypothesis.")]
+Label = Annotated[str, typer.Option(help="Label column.")]
+Duplicates = Annotated[
+    str, typer.Option(help="What becomes of repeated texts without ids: error, or drop to keep the first.")
+]
+Setting = Annotated[list[str] | None, typer.Option("--set", help="A parameter by name, e.g. --set t=0.3.")]
+
+
+def plain(text: object) -> str:
+    """Return text that rich prints as it stands."""
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
+def network(allow: bool) -> None:
+    """Allow or forbid the network for this process."""
+    from robustexit.network import set_network
+
+    set_network(allowed=allow)
+
+
+def checked(kind: Any, values: dict[str, Any]) -> Any:
+    """Check settings; a problem becomes one readable line for each."""
+    from robustexit.validation import validate
+
+    return validate(kind, {key: value for key, value in values.items() if value is not None}, "settings")
+
+
+def parameters(settings: list[str]) -> dict[str, Any]:
+    """Read ``name=value`` settings; values are YAML scalars."""
+    import yaml
+
+    from robustexit.errors import ConfigError
+
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: expected name=value, got {setting!r}")
+        found[name.strip()] = yaml.safe_load(value)
+    return found
+
+
+def load_data(
+    source: str,
+    *,
+    split: str,
+    sample: int | None = None,
+    columns: dict[str, Any] | None = None,
+    duplicates: str = "error",
+    allow_network: bool = False,
+) -> Any:
+    """Read a dataset named on the command line: a file, or ``reviews`` for the generated corpus.
+
+    Args:
+        source: A file, or ``reviews``.
+        split: Split of the generated corpus.
+        sample: Size of a stratified sample (of the generated corpus: its size).
+        columns: What `columns_of` returns.
+        duplicates: What becomes of repeated texts; see `robustexit.data.DataSpec`.
+        allow_network: Let the Hub be asked.
+    """
+    from robustexit.data import DataSpec, load_dataset_spec
+
+    generated = source == "reviews"
+    own = {"builtin": source, "split": split, "n": sample}
+    read = {"path": source, "duplicates": duplicates, "sample": sample, **(columns or {})}
+    spec = checked(DataSpec, own if generated else read)
+    return load_dataset_spec(spec, name=Path(source).stem, base=Path.cwd(), allow_network=allow_network)
+
+
+def columns_of(labels: str | None, fields: str | None, label: str) -> dict[str, Any]:
+    """Return the columns of a file as `robustexit.data.DataSpec` wants them."""
+    return {
+        "labels": labels.split(",") if labels else None,
+        "fields": fields.split(",") if fields else None,
+        "label": label,
+    }
