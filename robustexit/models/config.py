@@ -11,6 +11,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from robustexit.errors import ConfigError, unknown_name
 from robustexit.models.encoders import adapter_class
+from robustexit.models.heads import head_options as all_head_options
 from robustexit.models.heads import heads, poolings
 
 MODEL_TYPE = "robustexit_multi_exit"
@@ -86,6 +87,7 @@ class MultiExitConfig(PretrainedConfig):
         encoder: The encoder's configuration, as an object or as the dict in config.json.
         exit_layers: Encoder layers (1-based) that have a head, strictly increasing; None for every layer.
         head: Registered head name.
+        head_options: Options of the head by name; those not given take the head's defaults and are saved as well.
         pooling: Registered pooling name: what of a layer's state the head reads.
         dropout: Dropout probability in the heads.
         head_norm: Put a LayerNorm between pooling and head; None chooses it for encoders whose inner states
@@ -117,6 +119,7 @@ class MultiExitConfig(PretrainedConfig):
         field_names: Sequence[str] = ("text",),
         max_length: int | None = None,
         training: Mapping[str, Any] | None = None,
+        head_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.encoder = _encoder_config(encoder)
@@ -125,6 +128,8 @@ class MultiExitConfig(PretrainedConfig):
         self.exit_layers = check_exit_layers(chosen, self.encoder.num_hidden_layers)
         if head not in heads:
             raise ConfigError(unknown_name("head", head, heads.names()))
+        if head_options is not None and not isinstance(head_options, Mapping):
+            raise ConfigError(f"head_options: expected options by name, got {head_options!r}")
         if pooling not in poolings:
             raise ConfigError(unknown_name("pooling", pooling, poolings))
         if not 0.0 <= dropout < 1.0:
@@ -135,6 +140,7 @@ class MultiExitConfig(PretrainedConfig):
         if max_length is not None and not 1 <= max_length <= limit:
             raise ConfigError(f"max_length: expected 1 to {limit} tokens (the encoder's positions), got {max_length}")
         self.head = head
+        self.head_options: dict[str, Any] = all_head_options(head, head_options or {})
         self.pooling = pooling
         self.dropout = dropout
         self.head_norm = self.encoder.model_type == "modernbert" if head_norm is None else head_norm

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
+from robustexit.models.exit_head import ExitHead
 from robustexit.models.multi_exit import MultiExitForSequenceClassification
 
 MacArray = NDArray[np.int64]
@@ -55,10 +55,9 @@ def _measure_multi_exit(model: MultiExitForSequenceClassification, input_ids: to
     embeddings = _macs(lambda: passes.append(model.layerwise(input_ids)))
     steps, heads = [], []
     for _ in range(model.num_exits):
-        reached: list[nn.Module] = []
+        reached: list[ExitHead] = []
         steps.append(_macs(lambda: reached.append(passes[0].step_to_exit()[0])))  # noqa: B023 (called at once)
-        state = passes[0].state
-        heads.append(_macs(lambda: reached[0](state.hidden, state.mask)))  # noqa: B023 (called at once)
+        heads.append(_macs(lambda: passes[0].read(reached[0])))  # noqa: B023 (called at once)
     steps[0] += embeddings
     return np.array([np.cumsum(steps), heads], dtype=np.int64)
 
@@ -103,6 +102,7 @@ class MacCounter:
     def __init__(self, model: PreTrainedModel) -> None:
         self._subject = model
         self._positions = _position_limit(model)
+        self._heads_read_earlier = getattr(model, "heads_read_earlier", False) is True
         self._known: dict[int, MacArray] = {}
         self._polynomial: Callable[[int], MacArray] | None = None
         self._prepare()
@@ -122,6 +122,32 @@ class MacCounter:
             tokens: Tokens of the text, special tokens included, padding excluded.
         """
         return self._at(tokens)[1]
+
+    def leaving(self, tokens: int, read: NDArray[np.bool_]) -> MacArray:
+        """Return MACs of leaving at each exit, for one text and a policy that reads some of the heads, shape [exits].
+
+        A head that is not read is free, unless a later one that is read needs what it says.
+
+        Args:
+            tokens: Tokens of the text, special tokens included, padding excluded.
+            read: Whether the policy reads each exit's head, shape [exits].
+        """
+        encoder, heads = self._at(tokens)
+        if not self._heads_read_earlier:
+            return np.asarray(encoder + np.cumsum(heads * read), dtype=np.int64)
+        # The last head read by each exit, and with it all heads before.
+        last = np.maximum.accumulate(np.where(read, np.arange(1, len(heads) + 1), 0))
+        return np.asarray(encoder + np.concatenate([[0], np.cumsum(heads)])[last], dtype=np.int64)
+
+    def full_depth(self, tokens: int) -> int:
+        """Return MACs of the full-depth control on one text: every layer, the last head and what that one reads.
+
+        Args:
+            tokens: Tokens of the text, special tokens included, padding excluded.
+        """
+        read = np.zeros(len(self._at(tokens)[1]), dtype=np.bool_)
+        read[-1] = True
+        return int(self.leaving(tokens, read)[-1])
 
     def _prepare(self) -> None:
         points = tuple(sorted({min(point, self._positions) for point in (*_FIT_POINTS, *_CHECK_POINTS)}))

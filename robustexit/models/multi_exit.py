@@ -7,7 +7,7 @@ al., 2020), PABEE (Zhou et al., 2020) and BERxiT (Xin et al., 2021).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,11 +27,9 @@ from robustexit.errors import ModelError
 from robustexit.exits.layerwise import ExitOutput
 from robustexit.models.config import MODEL_TYPE, MultiExitConfig
 from robustexit.models.encoders import EncoderAdapter, EncoderState, adapter_class, adapter_for, new_encoder
-from robustexit.models.heads import heads, poolings
+from robustexit.models.exit_head import ExitHead, build_exit_heads
+from robustexit.models.heads import EarlierExits
 from robustexit.models.sources import check_config_file, load_weights, read_checked, resolve_backbone
-
-HEAD_ROWS = 32
-"""Rows a head reads at least in a layer-by-layer pass."""
 
 
 @dataclass
@@ -52,42 +50,6 @@ class MultiExitOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
-class ExitHead(nn.Module):
-    """Pooling, an optional LayerNorm, and a registered head.
-
-    Args:
-        config: The model's configuration.
-    """
-
-    def __init__(self, config: MultiExitConfig) -> None:
-        super().__init__()
-        self.pooling = poolings[config.pooling]
-        eps = getattr(config.encoder, "layer_norm_eps", getattr(config.encoder, "norm_eps", 1e-12))
-        self.norm = nn.LayerNorm(config.hidden_size, eps=eps) if config.head_norm else nn.Identity()
-        self.head = heads.get(config.head)(config.hidden_size, config.num_labels, config.dropout)
-
-    @property
-    def reads_tokens(self) -> bool:
-        """Whether the head reads the states of all tokens beside the pooled one."""
-        return bool(getattr(self.head, "reads_tokens", False))
-
-    def forward(self, state: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the head read [rows, width] and its logits [rows, classes]."""
-        pooled = self.norm(self.pooling(state, mask))
-        return pooled, self.head(pooled)
-
-    def read_padded(self, state: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same for few rows, whose logits must not depend on how many there are.
-
-        A head is a thin matrix product, and its kernel changes with the number of rows; so the head always reads
-        at least `HEAD_ROWS` of them (docs/decisions.md, "Numerics").
-        """
-        pooled = self.norm(self.pooling(state, mask))
-        missing = HEAD_ROWS - len(pooled)
-        filled = torch.cat([pooled, pooled.new_zeros(missing, pooled.shape[1])]) if missing > 0 else pooled
-        return pooled, self.head(filled)[: len(pooled)]
-
-
 class MultiExitRun:
     """A forward pass in progress over one padded batch (see `robustexit.exits.layerwise.LayerwiseRun`).
 
@@ -103,7 +65,9 @@ class MultiExitRun:
         self._adapter = adapter
         self._exits = exits
         self._next = 0
+        self._remembers = any(head.reads_earlier for _, head in exits)
         self.state = state
+        self.earlier = EarlierExits()
 
     def step_to_exit(self) -> tuple[ExitHead, list[torch.Tensor]]:
         """Run the layers up to the next exit.
@@ -134,12 +98,34 @@ class MultiExitRun:
             ModelError: Every exit has been run.
         """
         head, _ = self.step_to_exit()
-        pooled, logits = head.read_padded(self.state.hidden, self.state.mask)
+        pooled, logits = self.read(head, padded=True)
         return ExitOutput(logits=logits.float(), pooled=pooled)
+
+    def read(self, head: ExitHead, *, padded: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Let a head read the current state, and remember what it read and said if later heads will ask.
+
+        Args:
+            head: What `step_to_exit` returned.
+            padded: Read with filler rows, so that a row's logits do not depend on how many there are.
+
+        Returns:
+            The pooled state [rows, width] and the logits [rows, classes].
+        """
+        read = head.read_padded if padded else head
+        pooled, logits = read(self.state.hidden, self.state.mask, self.earlier)
+        if self._remembers:
+            self.earlier.add(pooled, logits)
+        return pooled, logits
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drop every row not in `rows` (indices into the current batch, in the order to keep)."""
         self.state.keep(rows)
+        self.earlier.keep(rows)
+
+    def detach(self) -> None:
+        """Stop gradients of later exits from flowing into what has been computed so far."""
+        self.state.detach()
+        self.earlier.detach()
 
 
 class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-untyped-call]
@@ -166,7 +152,10 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
         super().__init__(config)
         self.encoder: PreTrainedModel = new_encoder(config.encoder) if encoder is None else encoder
         adapter_for(self.encoder)
-        self.heads = nn.ModuleList(ExitHead(config) for _ in config.exit_layers)
+        self.heads = build_exit_heads(config)
+        if self.heads_shared:
+            # Saved once, under the first exit's names.
+            self._tied_weights_keys = [r"^heads\.[1-9]\d*\.head\."]  # type: ignore[assignment]  # typed None there
         self.exit_layers: tuple[int, ...] = config.exit_layers
         self.num_exits = len(config.exit_layers)
         self.encoder_layers = config.num_hidden_layers
@@ -205,13 +194,26 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
         """
         adapter = adapter_for(self.encoder)
         state = adapter.embed(input_ids, attention_mask, token_type_ids)
-        exit_heads = cast("Iterable[ExitHead]", self.heads)
-        return MultiExitRun(adapter, state, list(zip(self.exit_layers, exit_heads, strict=True)))
+        return MultiExitRun(adapter, state, list(zip(self.exit_layers, self._exit_heads(), strict=True)))
 
     @property
     def heads_read_tokens(self) -> bool:
         """Whether a head reads token states, so that pooled states alone do not give its logits."""
-        return any(exit_head.reads_tokens for exit_head in cast("Iterable[ExitHead]", self.heads))
+        return any(exit_head.reads_tokens for exit_head in self._exit_heads())
+
+    @property
+    def heads_read_earlier(self) -> bool:
+        """Whether a head reads the exits before, so that changing one head changes the logits of later exits."""
+        return any(exit_head.reads_earlier for exit_head in self._exit_heads())
+
+    @property
+    def heads_shared(self) -> bool:
+        """Whether all exits read with one head, so that training one of them changes all."""
+        first, *others = self._exit_heads()
+        return bool(others) and all(exit_head.head is first.head for exit_head in others)
+
+    def _exit_heads(self) -> list[ExitHead]:
+        return list(cast("Iterable[ExitHead]", self.heads))
 
     def head_logits(self, pooled: torch.Tensor) -> torch.Tensor:
         """Compute every exit's logits from stored pooled states, with gradients to the heads.
@@ -236,9 +238,10 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
                 f"head_logits: expected pooled states of shape [rows, {expected[0]}, {expected[1]}], got "
                 f"{tuple(pooled.shape)}; they come from another model"
             )
-        exit_heads = cast("Iterable[ExitHead]", self.heads)
-        logits = [exit_head.head(pooled[:, index]) for index, exit_head in enumerate(exit_heads)]
-        return torch.stack(logits, dim=1).float()
+        earlier = EarlierExits()
+        for index, exit_head in enumerate(self._exit_heads()):
+            earlier.add(pooled[:, index], exit_head.classify(pooled[:, index], earlier))
+        return torch.stack(earlier.logits, dim=1).float()
 
     def forward(
         self,
@@ -271,9 +274,9 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
         for _ in range(self.num_exits):
             head, new_states = run.step_to_exit()
             states.extend(new_states)
-            read.append(head(run.state.hidden, run.state.mask))
+            read.append(run.read(head))
             if self.cut_gradients:
-                run.state.detach()
+                run.detach()
         logits = torch.stack([logits for _, logits in read], dim=1)
         wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         output = MultiExitOutput(
@@ -293,6 +296,7 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
         label_names: Sequence[str],
         exit_layers: Sequence[int] | None = None,
         head: str = "linear",
+        head_options: Mapping[str, Any] | None = None,
         pooling: str = "mean",
         dropout: float = 0.1,
         head_norm: bool | None = None,
@@ -310,6 +314,7 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
             label_names: Name of each class, at least two.
             exit_layers: Encoder layers (1-based) that get a head; None for every layer.
             head: Registered head name.
+            head_options: Options of the head by name; None for its defaults.
             pooling: ``"mean"`` or ``"cls"``.
             dropout: Dropout probability in the heads.
             head_norm: LayerNorm before each head; None chooses by family.
@@ -334,6 +339,7 @@ class MultiExitForSequenceClassification(PreTrainedModel):  # type: ignore[no-un
             encoder=encoder.config,
             exit_layers=exit_layers,
             head=head,
+            head_options=head_options,
             pooling=pooling,
             dropout=dropout,
             head_norm=head_norm,
