@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -64,4 +65,6 @@ def minimise(
 
 def as_tensors(data: FitData) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return pooled states [N, K, D], logits [N, K, C] and labels [N] as tensors."""
-    return torch.as_tensor(data.pooled), torch.as_tensor(data.logits), torch.as_tensor(data.labels)
+    # Copies: stored outputs are memory-mapped for reading only, which tensors cannot be.
+    pooled, logits, labels = (torch.from_numpy(np.array(part)) for part in (data.pooled, data.logits, data.labels))
+    return pooled, logits, labels

@@ -17,7 +17,7 @@ from robustexit.errors import ModelError
 from robustexit.exits import ExitOutput, ExitPolicy, LayerwiseRun, RowResult, make_policy, run_policy
 from robustexit.exits.policy import require_deployable
 from robustexit.models import LoadedModel, MacCounter, MultiExitForSequenceClassification, weights_hash
-from robustexit.modules import ExitModule, load_module, module_folder
+from robustexit.modules import ExitModule, FittedOn, load_module, module_folder
 from robustexit.victims.base import Trace
 from robustexit.victims.encoding import Batch, Encoded, batches, encode, min_rows
 
@@ -66,7 +66,7 @@ class DeployedModel:
     def __init__(self, loaded: LoadedModel, max_length: int | None = None, modules: Path | None = None) -> None:
         self.loaded = loaded
         self.module_folder = module_folder(Path(loaded.path)) if modules is None else modules
-        self._modules: dict[str, ExitModule] = {}
+        self._modules: dict[str, tuple[ExitModule, FittedOn]] = {}
         self.model = cast(Any, loaded.model).eval()  # Any: Hugging Face models are partly untyped
         self.tokenizer = loaded.tokenizer
         self.shape = _shape(self.model)
@@ -93,8 +93,16 @@ class DeployedModel:
             ModelError: Not fitted, fitted on other weights, or unreadable.
         """
         if name not in self._modules:
-            self._modules[name], _ = load_module(self.module_folder, name, self.loaded.weights_hash)
-        return self._modules[name]
+            self._modules[name] = load_module(self.module_folder, name, self.loaded.weights_hash)
+        return self._modules[name][0]
+
+    def forget_module(self, name: str) -> None:
+        """Load a module anew the next time, since another one was saved in its place."""
+        self._modules.pop(name, None)
+
+    def modules_fitted_on(self) -> dict[str, str]:
+        """Return what each module loaded so far was fitted on, in words."""
+        return {name: f"{on.n} texts of {on.data}" for name, (_, on) in sorted(self._modules.items())}
 
     def encode(self, texts: Sequence[Fields]) -> list[Encoded]:
         """Tokenize texts to this model's limit."""

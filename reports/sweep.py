@@ -1,0 +1,162 @@
+"""A sweep on paper: the table at stated speed-ups, the curves as small multiples, both as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import altair as alt
+import pandas as pd
+import vl_convert
+
+from robustexit.exits.sweep import CONTROL, Sweep
+from robustexit.measures import Estimate
+from robustexit.reports.figures import CLEAN, QUIET
+from robustexit.reports.formats import interval, number, signed
+from robustexit.runs import write_atomically
+
+COLUMNS: Final = 5
+PANEL: Final = (150, 105)
+"""Width and height of one panel in pixels."""
+
+PICTURE_SCALE: Final = 1.5
+
+
+@dataclass(frozen=True)
+class About:
+    """What a sweep was made of.
+
+    Attributes:
+        model: The model's name or folder.
+        data: Name of the evaluated data.
+        n: Evaluated texts.
+        calibration: Name of the calibration data.
+        n_calibration: Calibration texts.
+        synthetic: Whether any of the texts were generated.
+        modules: Post-hoc module -> what it was fitted on.
+    """
+
+    model: str
+    data: str
+    n: int
+    calibration: str
+    n_calibration: int
+    synthetic: bool
+    modules: Mapping[str, str]
+
+
+def write_sweep(found: Sweep, about: About, folder: Path) -> list[Path]:
+    """Write ``curve.csv``, ``table.csv``, ``sweep.md``, ``curves.svg`` and ``curves.png``.
+
+    Args:
+        found: The sweep.
+        about: What it was made of.
+        folder: Where the files go.
+
+    Returns:
+        The files, in that order.
+
+    Raises:
+        RunError: A file could not be written.
+    """
+    chart = curves(found).to_dict(validate=False)
+    files: dict[str, bytes] = {
+        "curve.csv": found.curve.to_csv(index=False).encode(),
+        "table.csv": found.table.to_csv(index=False).encode(),
+        "sweep.md": markdown(found, about).encode(),
+        "curves.svg": str(vl_convert.vegalite_to_svg(chart)).encode(),
+        "curves.png": bytes(vl_convert.vegalite_to_png(chart, scale=PICTURE_SCALE)),
+    }
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in files]
+
+
+def markdown(found: Sweep, about: About) -> str:
+    """Return the sweep as Markdown: what it is made of, the table at each speed-up, what was left out."""
+    synthetic = " The texts are generated (synthetic)." if about.synthetic else ""
+    lines = [
+        f"{about.n:,} texts of {about.data} evaluated; thresholds tuned and learned parameters fitted on "
+        f"{about.n_calibration:,} texts of {about.calibration}; model {about.model}.{synthetic} Accuracy of full depth: "
+        f"{number(found.full_depth, '%')} %. Each cell: accuracy in % with its 95 % Wilson interval, the speed-up reached "
+        "on the evaluated texts (full-depth multiply-accumulates over spent ones, heads and modules included).",
+        "",
+        *_table(found.table),
+    ]
+    missed = "† no setting within 10 % of this speed-up on the calibration texts; the nearest one stands here."
+    lines += ["", missed] if bool(found.table["missed"].any()) else []
+    bounds = found.table.loc[~found.table["deployable"], "policy"].unique()
+    lines += ["", f"Not deployable, a bound: {', '.join(bounds)}."] if len(bounds) else []
+    if about.modules:
+        lines += ["", "Post-hoc modules: " + "; ".join(f"{k} fitted on {v}" for k, v in about.modules.items()) + "."]
+    if found.skipped:
+        lines += ["", "Left out:", "", *(f"- {name}: {reason}" for name, reason in found.skipped.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _table(table: pd.DataFrame) -> list[str]:
+    targets = sorted(table["target"].unique())
+    head = ["policy", *(f"asked {target:g}×" for target in targets)]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    middle = targets[len(targets) // 2 - 1] if len(targets) > 1 else targets[0]
+    best = table[table["target"] == middle].sort_values("accuracy", ascending=False)["policy"]
+    for name in best:
+        cells = []
+        for target in targets:
+            row = table[(table["policy"] == name) & (table["target"] == target)].iloc[0]
+            accuracy = Estimate(row["accuracy"], row["low"], row["high"], int(row["n"]))
+            mark = " †" if row["missed"] else ""
+            cells.append(
+                f"{number(accuracy.value, '%')} {interval(accuracy, '%')} at {number(row['speedup'], 'x')}{mark}"
+            )
+        lines.append("| " + " | ".join([f"`{name}`", *cells]) + " |")
+    return lines
+
+
+def summary(found: Sweep, target: float) -> list[str]:
+    """Return one line a policy at one target speed-up, best first, for the terminal."""
+    rows = found.table[found.table["target"] == target].sort_values("accuracy", ascending=False)
+    return [
+        f"{row.policy:28} {number(row.accuracy, '%'):>5} % ({signed(row.difference, 'points')}) at "
+        f"{number(row.speedup, 'x')}{' (misses the target)' if row.missed else ''}"
+        for row in rows.itertuples()
+    ]
+
+
+def curves(found: Sweep) -> Any:
+    """Return the chart: a panel a policy, every setting a dot, all policies in grey behind, single exits as a line."""
+    data = found.curve.assign(percent=100 * found.curve["accuracy"], cost_percent=100 * found.curve["cost"])
+    shown = [name for name in data["policy"].unique() if name != CONTROL]
+    # Random exits reach far below everything else: the axis follows the single exits and what lies above them.
+    low = float(data.loc[data["policy"] == CONTROL, "percent"].min()) if CONTROL in set(data["policy"]) else 0.0
+    top = float(data["percent"].max())
+    low = max(0.0, min(low, float(data["percent"].quantile(0.02))) - 0.05 * (top - low))
+    panels = [_panel(data, name, (low, top + 0.05 * (top - low))) for name in shown]
+    rows = [alt.hconcat(*panels[at : at + COLUMNS], spacing=12) for at in range(0, len(panels), COLUMNS)]
+    return (
+        alt.vconcat(*rows, spacing=10)
+        .configure(background="white", font="sans-serif")
+        .configure_view(stroke="#cccccc")
+        .configure_axis(labelFontSize=9, titleFontSize=9, titleFontWeight="normal", gridOpacity=0.3)
+        .configure_title(fontSize=11, fontWeight="normal", anchor="start", offset=4)
+    )
+
+
+def _panel(data: pd.DataFrame, name: str, domain: Sequence[float]) -> Any:
+    x = alt.X("cost_percent:Q", title="compute, % of full depth", scale=alt.Scale(domain=[0, 105], nice=False))
+    y = alt.Y(
+        "percent:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), nice=False, zero=False, clamp=True)
+    )
+    others = data[(data["policy"] != name) & data["deployable"] & (data["policy"] != CONTROL)]
+    # One grey dot a small cell: thousands of them would say no more and make a heavy file.
+    thin = others.assign(cell=others["cost_percent"].round(0).astype(str) + others["percent"].round(1).astype(str))
+    thin = thin.drop_duplicates("cell")[["cost_percent", "percent"]]
+    behind = alt.Chart(thin).mark_circle(size=5, color=QUIET, opacity=0.25).encode(x=x, y=y)
+    exits = data.loc[data["policy"] == CONTROL, ["cost_percent", "percent"]]
+    line = alt.Chart(exits).mark_line(color="#444444", strokeDash=[3, 2], strokeWidth=1).encode(x=x, y=y)
+    mine = data.loc[data["policy"] == name, ["cost_percent", "percent"]]
+    dots = alt.Chart(mine).mark_circle(size=14, color=CLEAN, opacity=0.9).encode(x=x, y=y)
+    width, height = PANEL
+    return alt.layer(behind, line, dots).properties(width=width, height=height, title=name)
