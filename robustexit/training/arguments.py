@@ -29,8 +29,9 @@ class TrainSpec(BaseModel):
         exit_layers: Encoder layers that get a head, 1-based and rising; None for every layer (for the last
             layer alone where the regime trains a single exit).
         head: Kind of head.
+        head_options: Keyword options of that head.
         pooling: How token states become the state that a head reads.
-        epochs: Passes over the data in stages that train the encoder.
+        epochs: Passes over the data in stages that run the encoder at every step.
         batch_size: Texts a step, also when features are computed.
         learning_rate: Peak rate of the encoder's AdamW.
         head_learning_rate: Peak rate of the heads in stages that train the encoder.
@@ -52,6 +53,7 @@ class TrainSpec(BaseModel):
     regime_options: dict[str, bool | int | float | str] = {}
     exit_layers: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     head: str = "linear"
+    head_options: dict[str, bool | int | float | str] = {}
     pooling: str = "mean"
     epochs: int = Field(default=1, ge=1)
     batch_size: int = Field(default=32, ge=1)

@@ -7,10 +7,10 @@ minutes an epoch into seconds for the whole fit.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,8 @@ from transformers import DataCollatorWithPadding
 
 from robustexit.errors import ModelError
 from robustexit.models import MultiExitForSequenceClassification
-from robustexit.models.multi_exit import ExitHead
 from robustexit.training.encoding import EncodedTexts
-from robustexit.training.regimes import ExitLoss
+from robustexit.training.objectives import Batch, Objective, Step
 
 FLUSH_BATCHES = 20
 """Batches between two notes of how far the features are: at most this much is computed again after a kill."""
@@ -137,30 +136,15 @@ def _replace_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def head_logits(model: MultiExitForSequenceClassification, pooled: torch.Tensor) -> torch.Tensor:
-    """Return every head's logits on pooled states.
-
-    Args:
-        model: The multi-exit model.
-        pooled: What its heads read, shape [B, K, D].
-
-    Returns:
-        Shape [B, K, C], float32.
-    """
-    heads = cast("Iterable[ExitHead]", model.heads)
-    logits = [exit_head.head(pooled[:, index]) for index, exit_head in enumerate(heads)]
-    return torch.stack(logits, dim=1).float()
-
-
 def fit_heads(
-    model: MultiExitForSequenceClassification, features: Features, loss: ExitLoss, options: FitOptions
+    model: MultiExitForSequenceClassification, features: Features, objective: Objective, options: FitOptions
 ) -> Iterator[float]:
     """Fit the heads that require gradients on stored states, all in one loop.
 
     Args:
         model: The multi-exit model; only heads with gradients on change.
         features: Its states on the training data.
-        loss: The stage's loss.
+        objective: What the stage minimises, started.
         options: How to fit.
 
     Yields:
@@ -169,29 +153,32 @@ def fit_heads(
     Raises:
         ModelError: The loss is not finite.
     """
-    learned = [parameter for parameter in model.heads.parameters() if parameter.requires_grad]
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad] + objective.learned()
     device = learned[0].device
     optimizer = torch.optim.AdamW(learned, lr=options.learning_rate, weight_decay=options.weight_decay)
     steps = options.epochs * -(-len(features.labels) // options.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(options.seed)
+    number = 0
     for epoch in range(1, options.epochs + 1):
         model.heads.train()
         total = 0.0
         shuffled = torch.randperm(len(features.labels), generator=generator)
         for rows in torch.split(shuffled, options.batch_size):
             # Sorted rows are read in file order from the memory map; a batch mean ignores order.
-            index = rows.sort().values.numpy()
-            value = loss(
-                head_logits(model, torch.from_numpy(features.pooled[index]).to(device)),
-                torch.from_numpy(features.labels[index]).to(device),
-            )
-            check_loss(value, f"epoch {epoch} of the fit on stored features", "feature_learning_rate")
+            rows = rows.sort().values
+            batch = Batch({}, torch.from_numpy(features.labels[rows.numpy()]).to(device), rows.to(device))
+            pooled = torch.from_numpy(features.pooled[rows.numpy()]).to(device)
+            rate = float(schedule.get_last_lr()[0])
+            step = Step(model, number, steps, batch, model.head_logits(pooled), pooled, head_rate=rate)
             optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
+            value = objective.gradients(step)
+            check_loss(value, f"epoch {epoch} of the fit on stored features", "feature_learning_rate")
             optimizer.step()
             schedule.step()
-            total += float(value.detach()) * len(index)
+            objective.after_step(step)
+            number += 1
+            total += float(value) * len(rows)
         model.heads.eval()
         yield total / len(features.labels)
 
@@ -232,5 +219,5 @@ def stored_logits(
     with torch.inference_mode():
         for start in range(0, len(features.labels), batch_size):
             pooled = torch.from_numpy(np.array(features.pooled[start : start + batch_size])).to(device)
-            parts.append(head_logits(model, pooled).float().cpu().numpy())
+            parts.append(model.head_logits(pooled).cpu().numpy())
     return np.concatenate(parts)

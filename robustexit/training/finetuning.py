@@ -1,20 +1,21 @@
-"""Stages that train the encoder: Hugging Face's Trainer with a regime's loss.
+"""Stages that run the encoder: Hugging Face's Trainer with a regime's objective.
 
-Its own loop, schedules and checkpoints; what is ours is the loss, an order of the texts that a resumed run
-can repeat, and when to evaluate and save.
+Its own loop, schedules and checkpoints; what is ours is the loss and its gradients, an order of the texts that a
+resumed run can repeat, and when to evaluate and save.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     DataCollatorWithPadding,
     PrinterCallback,
@@ -28,13 +29,69 @@ from transformers.utils.import_utils import is_torch_bf16_gpu_available
 
 from robustexit.models import MultiExitForSequenceClassification
 from robustexit.training.arguments import TrainSpec
-from robustexit.training.encoding import EncodedTexts, LengthGrouped
+from robustexit.training.encoding import Encoded, EncodedTexts, LengthGrouped
 from robustexit.training.features import check_loss
-from robustexit.training.regimes import ExitLoss
+from robustexit.training.objectives import Batch, Objective, Step, run_model
 from robustexit.training.results import EpochRecord, count_correct
 
 CORRECT = "robustexit_exit_correct"
 """Key of the per-exit counts in the Trainer's log history, which its checkpoints carry."""
+
+OBJECTIVE_FILE = "objective.pt"
+"""An objective's own state in a checkpoint; read back as tensors and numbers only."""
+
+NOT_INPUTS = ("labels", "rows")
+"""What a batch holds beside the model's inputs."""
+
+
+class NumberedTexts(Dataset[Encoded]):
+    """Some rows of a dataset, each text with its row number.
+
+    Attributes:
+        lengths: Tokens of each text.
+
+    Args:
+        texts: The dataset.
+        rows: Which of its rows, in order.
+    """
+
+    def __init__(self, texts: EncodedTexts, rows: Sequence[int]) -> None:
+        self.texts = texts
+        self.rows = list(rows)
+        self.lengths = [texts.lengths[row] for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Encoded:
+        row = self.rows[index]
+        return {**self.texts[row], "rows": row}
+
+
+class SecondBatches:
+    """Batches of a second stream of texts; which one comes is a function of the step alone.
+
+    Args:
+        texts: The texts.
+        batch_size: Texts a batch; fewer texts make a smaller one.
+        seed: Seeds the order.
+    """
+
+    def __init__(self, texts: NumberedTexts, batch_size: int, seed: int) -> None:
+        self._texts = texts
+        self._size = min(batch_size, len(texts))
+        self._sampler = LengthGrouped(texts.lengths, self._size, seed)
+        self._collate = DataCollatorWithPadding(texts.texts.tokenizer)
+        self._order: tuple[int, list[int]] | None = None
+
+    def at(self, step: int) -> dict[str, torch.Tensor]:
+        """Return the batch of a step (0-based); an incomplete last batch of a pass is left out."""
+        epoch, place = divmod(step, len(self._texts) // self._size)
+        if self._order is None or self._order[0] != epoch:
+            self._sampler.set_epoch(epoch)
+            self._order = (epoch, list(self._sampler))
+        rows = self._order[1][place * self._size : (place + 1) * self._size]
+        return dict(self._collate([self._texts[row] for row in rows]))
 
 
 def training_arguments(spec: TrainSpec, folder: Path) -> TrainingArguments:
@@ -74,26 +131,31 @@ def training_arguments(spec: TrainSpec, folder: Path) -> TrainingArguments:
     return arguments
 
 
-def optimizer_for(model: MultiExitForSequenceClassification, spec: TrainSpec) -> torch.optim.AdamW:
+def optimizer_for(
+    model: MultiExitForSequenceClassification, objective: Objective, spec: TrainSpec
+) -> torch.optim.AdamW:
     """Return AdamW over the parameters with gradients on: two rates, no decay on biases and norms."""
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            rate = spec.head_learning_rate if name.startswith("heads.") else spec.learning_rate
-            decay = spec.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    named += [("objective", parameter) for parameter in objective.learned()]
+    for name, parameter in named:
+        rate = spec.learning_rate if name.startswith("encoder.") else spec.head_learning_rate
+        decay = spec.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
     )
 
 
 class ExitTrainer(Trainer):
-    """Hugging Face's Trainer with a loss over all exits and a repeatable length-grouped order.
+    """Hugging Face's Trainer with an objective over all exits and a repeatable length-grouped order.
 
     Args:
         model: The multi-exit model.
-        loss: The stage's loss.
+        objective: What the stage minimises, started.
         texts: The training texts.
+        second: The second stream, or None.
+        train_encoder: False keeps the encoder's dropout off.
         spec: The run.
         arguments: From `training_arguments`.
         callback: When to evaluate and save.
@@ -102,42 +164,107 @@ class ExitTrainer(Trainer):
     def __init__(
         self,
         model: MultiExitForSequenceClassification,
-        loss: ExitLoss,
-        texts: EncodedTexts,
+        objective: Objective,
+        texts: NumberedTexts,
+        second: SecondBatches | None,
+        train_encoder: bool,
         spec: TrainSpec,
         arguments: TrainingArguments,
         callback: StageCallback,
     ) -> None:
+        self._exits = model
+        self._objective = objective
+        self._texts = texts
+        self._second = second
+        self._train_encoder = train_encoder
+        self._peaks = (spec.learning_rate, spec.head_learning_rate)
+        device = arguments.device
+        self._autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=spec.precision == "bf16")
+        self._step: Step | None = None
         super().__init__(
             model=model,
             args=arguments,
             train_dataset=texts,
-            data_collator=DataCollatorWithPadding(texts.tokenizer),
-            optimizers=(optimizer_for(model, spec), None),
-            callbacks=[callback],
+            data_collator=DataCollatorWithPadding(texts.texts.tokenizer),
+            optimizers=(optimizer_for(model, objective, spec), None),
+            callbacks=[_AfterStep(self.after_step), callback],
         )
         self.remove_callback(PrinterCallback)  # type: ignore[no-untyped-call]
-        self._exit_loss = loss
-        self._texts = texts
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """Return the stage's loss on a batch (with the model's output, if asked for).
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Run the forward and put the objective's gradients in place.
+
+        Returns:
+            The loss, detached.
 
         Raises:
             ModelError: The loss is not finite.
         """
         del num_items_in_batch  # one batch a step: nothing to spread over
-        labels = inputs["labels"]
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        loss = self._exit_loss(outputs.logits.float(), labels)
+        self._objective.train()
+        self._objective.set_modes(self._exits)
+        if not self._train_encoder:
+            self._exits.encoder.eval()  # type: ignore[no-untyped-call]
+        self._exits.cut_gradients = self._objective.cut_gradients
+        try:
+            self._step = self._forward(model, inputs)
+            self._objective.zero_grad()
+            loss = self._objective.gradients(self._step)
+        finally:
+            self._exits.cut_gradients = False
         check_loss(loss, f"step {self.state.global_step + 1}", "learning_rate or head_learning_rate")
-        return (loss, outputs) if return_outputs else loss
+        return loss
+
+    def _forward(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Step:
+        number = self.state.global_step
+        batch = self._batch(inputs)
+        second = None if self._second is None else self._batch(self._second.at(number))
+        logits, pooled = run_model(model, batch.inputs, self._autocast)
+        share = self._rate_share()
+        return Step(
+            model=self._exits,
+            number=number,
+            total=self.state.max_steps,
+            batch=batch,
+            logits=logits,
+            pooled=pooled,
+            second=second,
+            encoder_rate=share * self._peaks[0],
+            head_rate=share * self._peaks[1],
+            autocast=self._autocast,
+        )
+
+    def _batch(self, inputs: dict[str, Any]) -> Batch:
+        on_device: dict[str, torch.Tensor] = self._prepare_inputs(inputs)
+        texts = {name: value for name, value in on_device.items() if name not in NOT_INPUTS}
+        return Batch(texts, on_device["labels"], on_device["rows"])
+
+    def _rate_share(self) -> float:
+        """Return the schedule's share of the peak rates in this step."""
+        assert self.optimizer is not None
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"] / group["initial_lr"])
+
+    def after_step(self) -> None:
+        """Let the objective act on the new weights."""
+        assert self._step is not None
+        self._objective.after_step(self._step)
+        self._step = None
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        # With the optimiser's files, and so before the state file that marks a checkpoint as complete.
+        super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[no-untyped-call]
+        if self._objective.has_state:
+            torch.save(self._objective.state_dict(), Path(output_dir) / OBJECTIVE_FILE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[no-untyped-call]
+        if checkpoint is not None and self._objective.has_state:
+            device = self.args.device
+            state = torch.load(Path(checkpoint) / OBJECTIVE_FILE, map_location=device, weights_only=True)
+            self._objective.load_state_dict(state)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, texts of like length together, in an order set by seed and epoch."""
@@ -151,6 +278,16 @@ class ExitTrainer(Trainer):
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+
+@dataclass
+class _AfterStep(TrainerCallback):
+    """Calls `act` after every step, before its checkpoint and evaluation."""
+
+    act: Callable[[], None]
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.act()
 
 
 @dataclass

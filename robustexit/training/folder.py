@@ -27,19 +27,36 @@ OPERATIONAL = frozenset({"checkpoint_steps"})
 """Settings that change nothing in the weights: a run may be continued with others."""
 
 
-def identity(spec: TrainSpec, train_data: TextDataset, eval_data: TextDataset | None) -> dict[str, Any]:
+def identity(
+    spec: TrainSpec, train_data: TextDataset, eval_data: TextDataset | None, target_data: TextDataset | None = None
+) -> dict[str, Any]:
     """Return what makes two runs the same run: the settings and the content of the data."""
     return {
         "spec": spec.model_dump(mode="json", exclude=set(OPERATIONAL)),
         "train_hash": train_data.content_hash(),
         "eval_hash": None if eval_data is None else eval_data.content_hash(),
+        "target_hash": None if target_data is None else target_data.content_hash(),
     }
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Return one phrase a difference between two identities."""
-    before, now = ({**run["spec"], "train": run["train_hash"], "eval": run["eval_hash"]} for run in (there, here))
-    named = {"train": "training data (SHA-256)", "eval": "held-out data (SHA-256)"}
+    before, now = (
+        # Runs of earlier versions lack what came later: target data, and settings that then had one value.
+        {
+            **{name: field.get_default(call_default_factory=True) for name, field in TrainSpec.model_fields.items()},
+            **run["spec"],
+            "train": run["train_hash"],
+            "eval": run["eval_hash"],
+            "target": run.get("target_hash"),
+        }
+        for run in (there, here)
+    )
+    named = {
+        "train": "training data (SHA-256)",
+        "eval": "held-out data (SHA-256)",
+        "target": "target data (SHA-256)",
+    }
     return [
         f"{named.get(key, key)}: {before.get(key)!r} there, {now.get(key)!r} here"
         for key in {**before, **now}
@@ -164,25 +181,25 @@ class RunFolder:
             return path
         return None
 
-    def load_stage(self, number: int, model: torch.nn.Module) -> list[Any] | None:
+    def load_stage(self, number: int, model: torch.nn.Module) -> tuple[list[Any], dict[str, Any]] | None:
         """Load the weights that a finished stage left.
 
         Returns:
-            Its history, as JSON, or None if the stage is not finished.
+            Its history and what its objective learned, as JSON, or None if the stage is not finished.
         """
         done = self.stage(number) / "done.json"
         if not done.exists():
             return None
         load_model(model, self.stage(number) / "weights.safetensors")
-        history = _read_json(done)["history"]
-        return list(history)
+        kept = _read_json(done)
+        return list(kept["history"]), dict(kept.get("learned", {}))
 
-    def finish_stage(self, number: int, model: torch.nn.Module, history: list[Any]) -> None:
+    def finish_stage(self, number: int, model: torch.nn.Module, history: list[Any], learned: Mapping[str, Any]) -> None:
         """Keep a finished stage's weights and drop its checkpoints."""
         stage = self.stage(number)
         stage.mkdir(parents=True, exist_ok=True)
         save_model(model, str(stage / "weights.safetensors"))
-        write_json(stage / "done.json", {"history": history})
+        write_json(stage / "done.json", {"history": history, "learned": dict(learned)})
         for path in stage.glob("checkpoint-*"):
             shutil.rmtree(path)
 

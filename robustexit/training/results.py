@@ -90,6 +90,8 @@ class TrainResult:
         seconds: Wall-clock time spent, over all sessions (without what was lost to a kill).
         synthetic: The training or held-out text is generated.
         status: How this call came to it.
+        target_exits: Accuracy of each exit on the labelled target texts, which trained without their labels; empty
+            without them.
     """
 
     output: Path
@@ -100,12 +102,14 @@ class TrainResult:
     seconds: float
     synthetic: bool
     status: Status
+    target_exits: tuple[ExitAccuracy, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """Return the part of training.json that the run found out."""
         return {
             "exit_layers": list(self.exit_layers),
             "exits": [asdict(accuracy) for accuracy in self.exits],
+            "target_exits": [asdict(accuracy) for accuracy in self.target_exits],
             "history": [asdict(epoch) for epoch in self.history],
             "seconds": round(self.seconds, 3),
             "synthetic": self.synthetic,
@@ -173,6 +177,7 @@ def read_result(folder: Path) -> TrainResult:
             seconds=record["seconds"],
             synthetic=record["synthetic"],
             status="already finished",
+            target_exits=tuple(ExitAccuracy(**accuracy) for accuracy in record.get("target_exits", ())),
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder / TRAINING_FILE}: not a record of this version ({error}); train again") from error

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from transformers import set_seed
 
@@ -18,12 +19,15 @@ from robustexit.training.encoding import EncodedTexts
 from robustexit.training.features import Features, FitOptions, fit_heads, store_features, stored_logits
 from robustexit.training.finetuning import (
     ExitTrainer,
+    NumberedTexts,
+    SecondBatches,
     StageCallback,
     count_exits,
     epoch_records,
     training_arguments,
 )
 from robustexit.training.folder import RunFolder
+from robustexit.training.objectives import Objective, SecondStream, Setting, as_objective
 from robustexit.training.regimes import Regime, Stage
 from robustexit.training.results import EpochRecord, count_correct
 
@@ -41,6 +45,7 @@ class StageRunner:
         model: The model, changed in place.
         texts: The training texts.
         held_out: The held-out texts, or None.
+        target: The texts of the domain to adapt to, or None.
         folder: Where checkpoints and stored states go.
         report: Shows progress.
         started: `time.monotonic()` at the start of this session.
@@ -52,6 +57,7 @@ class StageRunner:
     model: MultiExitForSequenceClassification
     texts: EncodedTexts
     held_out: EncodedTexts | None
+    target: EncodedTexts | None
     folder: RunFolder
     report: Report
     started: float
@@ -67,33 +73,79 @@ class StageRunner:
         self.folder.add_seconds(seconds)
         return seconds
 
-    def run(self) -> list[EpochRecord]:
+    def run(self) -> tuple[list[EpochRecord], dict[str, Any]]:
         """Run every stage that is not finished yet.
 
         Returns:
-            The whole history, earlier sessions included.
+            The whole history, and what each stage's objective learned beside the weights, earlier sessions
+            included.
 
         Raises:
             ModelError: A loss, state or weight is not finite.
         """
         history: list[EpochRecord] = []
+        learned: dict[str, Any] = {}
         for number, stage in enumerate(self.regime.stages, start=1):
             kept = self.folder.load_stage(number, self.model)
             if kept is not None:
-                history += [EpochRecord.from_json(epoch) for epoch in kept]
+                history += [EpochRecord.from_json(epoch) for epoch in kept[0]]
+                learned.update(kept[1])
                 continue
             set_seed(self.spec.seed)
             choose_trained(self.model, stage)
-            records = self._fine_tune(stage, number) if stage.train_encoder else self._fit(stage, number)
+            objective = self._start(stage, number)
+            reads_texts = self.model.heads_read_tokens or objective.second is not SecondStream.NONE
+            runs_encoder = stage.train_encoder or reads_texts
+            records = (self._fine_tune if runs_encoder else self._fit)(stage, number, objective)
             check_weights(self.model)
             history += records
+            facts = {stage.name: objective.facts()} if objective.facts() else {}
+            learned.update(facts)
             # The last stage's weights go straight into the finished folder.
             if number < len(self.regime.stages):
-                self.folder.finish_stage(number, self.model, [asdict(record) for record in records])
+                self.folder.finish_stage(number, self.model, [asdict(record) for record in records], facts)
                 self.note_seconds()
-        return history
+        return history, learned
 
-    def _fine_tune(self, stage: Stage, number: int) -> list[EpochRecord]:
+    def _start(self, stage: Stage, number: int) -> Objective:
+        """Move the model to its device and prepare the stage's objective for it."""
+        device = training_arguments(self.spec, self.folder.stage(number)).device
+        model: torch.nn.Module = self.model
+        model.to(device)
+        objective = as_objective(stage.loss)
+        per_epoch = -(-len(self._rows(objective)[0]) // self.spec.batch_size)
+        setting = Setting(
+            model=self.model,
+            labels=np.asarray(self.texts.labels, dtype=np.int64),
+            seed=self.spec.seed,
+            steps=self.spec.epochs * per_epoch,
+            states=lambda: self._features(stage, number, self.texts, "training").pooled,
+        )
+        objective.start(setting)
+        objective.to(device)
+        return objective
+
+    def _rows(self, objective: Objective) -> tuple[list[int], list[int]]:
+        """Return the rows of the training batches and those of the second split."""
+        everything = list(range(len(self.texts)))
+        if objective.second is not SecondStream.SHARE:
+            return everything, []
+        # Both splits hold at least one text.
+        size = min(max(1, round(objective.share * len(everything))), len(everything) - 1)
+        shuffled = np.random.default_rng(self.spec.seed).permutation(len(everything)).tolist()
+        return sorted(shuffled[size:]), sorted(shuffled[:size])
+
+    def _second(self, objective: Objective) -> SecondBatches | None:
+        if objective.second is SecondStream.NONE:
+            return None
+        if objective.second is SecondStream.TARGET:
+            assert self.target is not None
+            texts = NumberedTexts(self.target, range(len(self.target)))
+        else:
+            texts = NumberedTexts(self.texts, self._rows(objective)[1])
+        return SecondBatches(texts, self.spec.batch_size, self.spec.seed)
+
+    def _fine_tune(self, stage: Stage, number: int, objective: Objective) -> list[EpochRecord]:
         def advance(done: int, total: int, loss: float | None) -> None:
             self.report(f"{stage.name}: training" + ("" if loss is None else f", loss {loss:.3f}"), done, total)
 
@@ -102,7 +154,9 @@ class StageRunner:
             evaluate = partial(count_exits, self.model, self.held_out, self.spec.batch_size, self._bf16)
         callback = StageCallback(self.spec.checkpoint_steps, evaluate, advance, self.note_seconds)
         arguments = training_arguments(self.spec, self.folder.stage(number))
-        trainer = ExitTrainer(self.model, stage.loss, self.texts, self.spec, arguments, callback)
+        texts = NumberedTexts(self.texts, self._rows(objective)[0])
+        second = self._second(objective)
+        trainer = ExitTrainer(self.model, objective, texts, second, stage.train_encoder, self.spec, arguments, callback)
         checkpoint = self.folder.latest_checkpoint(number)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         trained = stage.heads(self.model.num_exits)
@@ -122,10 +176,8 @@ class StageRunner:
             self.model, texts, path, batch_size=self.spec.batch_size, bf16=self._bf16, advance=advance
         )
 
-    def _fit(self, stage: Stage, number: int) -> list[EpochRecord]:
+    def _fit(self, stage: Stage, number: int, objective: Objective) -> list[EpochRecord]:
         spec = self.spec
-        model: torch.nn.Module = self.model
-        model.to(training_arguments(spec, self.folder.stage(number)).device)
         features = self._features(stage, number, self.texts, "training")
         held_out = None if self.held_out is None else self._features(stage, number, self.held_out, "held-out")
         options = FitOptions(
@@ -137,7 +189,7 @@ class StageRunner:
         )
         trained = stage.heads(self.model.num_exits)
         records = []
-        for epoch, loss in enumerate(fit_heads(self.model, features, stage.loss, options), start=1):
+        for epoch, loss in enumerate(fit_heads(self.model, features, objective, options), start=1):
             correct = None
             if held_out is not None:
                 logits = stored_logits(self.model, held_out, spec.feature_batch_size)
@@ -150,11 +202,12 @@ class StageRunner:
 def choose_trained(model: MultiExitForSequenceClassification, stage: Stage) -> None:
     """Switch gradients on for what a stage trains and off for everything else."""
     model.requires_grad_(stage.train_encoder)
-    chosen = stage.heads(model.num_exits)
-    for exit_, exit_head in enumerate(model.heads, start=1):
-        exit_head.requires_grad_(False)
+    model.heads.requires_grad_(False)
+    # In a second pass, since exits may share a head.
+    for exit_ in stage.heads(model.num_exits):
+        exit_head = model.heads[exit_ - 1]
         # A norm in front of the head is part of the stored state, so it learns only along with the encoder.
-        (exit_head if stage.train_encoder else exit_head.head).requires_grad_(exit_ in chosen)
+        (exit_head if stage.train_encoder else exit_head.head).requires_grad_(True)
 
 
 def check_weights(model: torch.nn.Module) -> None:

@@ -7,25 +7,38 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from robustexit.data.types import TextDataset
+from robustexit.errors import ConfigError
 from robustexit.models import MultiExitForSequenceClassification
 from robustexit.models.loading import load_tokenizer, weights_hash
 from robustexit.models.sources import quiet_transformers
 from robustexit.permissions import Permissions
 from robustexit.training.arguments import TrainSpec
 from robustexit.training.encoding import EncodedTexts, check_data, check_training_data
+from robustexit.training.finetuning import count_exits
 from robustexit.training.folder import RunFolder, identity, writing
 from robustexit.training.regimes import Regime, build_regime
-from robustexit.training.results import EpochRecord, Status, TrainResult, exit_accuracies, read_result
+from robustexit.training.results import (
+    EpochRecord,
+    ExitAccuracy,
+    Status,
+    TrainResult,
+    exit_accuracies,
+    read_result,
+)
 from robustexit.training.stages import Report, StageRunner
+
+Datasets: TypeAlias = tuple[TextDataset, TextDataset | None, TextDataset | None]
+"""Training, held-out and target data."""
 
 NOTHING = Permissions()
 RECORDED_PACKAGES = ("robustexit", "torch", "transformers", "accelerate", "tokenizers", "numpy")
@@ -37,6 +50,7 @@ def train(
     eval_data: TextDataset | None,
     output: Path,
     *,
+    target_data: TextDataset | None = None,
     progress: bool = True,
     permissions: Permissions = NOTHING,
 ) -> TrainResult:
@@ -50,6 +64,8 @@ def train(
         train_data: Training examples, of at least two classes.
         eval_data: Held-out examples for the per-exit accuracies, or None for none.
         output: The model's folder: ``from_pretrained`` reads it once it holds training.json.
+        target_data: Texts of the domain to adapt to, for the regimes that do (``domain-adapted``). They train
+            without their labels, which are reported on if there are any; every label -1 means there are none.
         progress: Show progress on standard error.
         permissions: What the user allowed; a training file cannot grant itself anything.
 
@@ -66,21 +82,54 @@ def train(
     if eval_data is not None:
         check_data(eval_data, like=train_data)
     regime = build_regime(spec.regime, spec.regime_options)
+    check_target(regime, target_data, train_data)
     if spec.exit_layers is not None:
         regime.check_exits(len(spec.exit_layers))
-    folder, this = RunFolder(output), identity(spec, train_data, eval_data)
+    folder, this = RunFolder(output), identity(spec, train_data, eval_data, target_data)
     with writing(output):
         if folder.finished(this):
             folder.clean()
             return read_result(output)
     with _reporting(progress) as report, _quiet():
-        run = _prepare(spec, regime, train_data, eval_data, folder, report, permissions)
+        run = _prepare(spec, regime, (train_data, eval_data, target_data), folder, report, permissions)
         initial_weights = weights_hash(run.model)
         with writing(output):
             resumed = folder.begin(this, initial_weights)
-            history = run.run()
-            this["initial_weights"] = initial_weights
-            return _finish(run, train_data, eval_data, this, history, "resumed" if resumed else "trained")
+            history, learned = run.run()
+            this.update(initial_weights=initial_weights, learned=learned)
+            data = (train_data, eval_data, target_data)
+            return _finish(run, data, this, history, "resumed" if resumed else "trained")
+
+
+def check_target(regime: Regime, target: TextDataset | None, train_data: TextDataset) -> None:
+    """Refuse a regime that adapts to another domain without its texts, and any other regime with them.
+
+    Raises:
+        ConfigError: A target dataset is missing, or there is no use for it.
+        DataError: It is empty, has other fields than the training data, or has some labels of its own.
+    """
+    if regime.needs_target and target is None:
+        raise ConfigError(
+            f"regime {regime.name!r} expected a target dataset (texts of the domain to adapt to, labels not needed), "
+            "got none; give target_data, or choose a regime that trains on one dataset"
+        )
+    if target is None:
+        return
+    if not regime.needs_target:
+        raise ConfigError(
+            f"regime {regime.name!r} expected no target dataset, got {target.name!r}; leave it out, or use regime "
+            "'domain-adapted'"
+        )
+    if len(target) and unlabelled(target):
+        stand_in = tuple(replace(example, label=0) for example in target.examples)
+        check_data(replace(target, examples=stand_in, label_names=train_data.label_names), like=train_data)
+    else:
+        check_data(target, like=train_data)
+
+
+def unlabelled(data: TextDataset) -> bool:
+    """Return whether every label is -1."""
+    return set(data.labels) == {-1}
 
 
 @contextmanager
@@ -112,6 +161,7 @@ def _build_model(
             label_names=data.label_names,
             exit_layers=exit_layers,
             head=spec.head,
+            head_options=spec.head_options,
             pooling=spec.pooling,
             max_length=spec.max_length,
             field_names=data.field_names,
@@ -123,38 +173,44 @@ def _build_model(
     model = build(spec.exit_layers)
     if spec.exit_layers is None and regime.max_exits == 1:
         model = build((model.encoder_layers,))
-    regime.check_exits(model.num_exits)
+    regime.check_model(model)
     return model
 
 
 def _prepare(
     spec: TrainSpec,
     regime: Regime,
-    train_data: TextDataset,
-    eval_data: TextDataset | None,
+    data: Datasets,
     folder: RunFolder,
     report: Report,
     permissions: Permissions,
 ) -> StageRunner:
     started = time.monotonic()
-    model = _build_model(spec, regime, train_data, permissions)
+    model = _build_model(spec, regime, data[0], permissions)
     tokenizer = load_tokenizer(
         spec.backbone, allow_network=permissions.network, trust_remote_code=permissions.remote_code
     )
     limit = min(model.config.max_length, tokenizer.model_max_length)
-    texts = EncodedTexts(train_data, tokenizer, limit)
-    held_out = None if eval_data is None else EncodedTexts(eval_data, tokenizer, limit)
-    return StageRunner(spec, regime, model, texts, held_out, folder, report, started, folder.seconds())
+    texts = EncodedTexts(data[0], tokenizer, limit)
+    held_out, target = (None if part is None else EncodedTexts(part, tokenizer, limit) for part in data[1:])
+    return StageRunner(spec, regime, model, texts, held_out, target, folder, report, started, folder.seconds())
+
+
+def _target_accuracies(run: StageRunner, target: TextDataset | None) -> tuple[ExitAccuracy, ...]:
+    if target is None or run.target is None or unlabelled(target):
+        return ()
+    correct = count_exits(run.model, run.target, run.spec.batch_size, run.spec.precision == "bf16")
+    return exit_accuracies(correct, len(target), tuple(run.model.exit_layers))
 
 
 def _finish(
     run: StageRunner,
-    train_data: TextDataset,
-    eval_data: TextDataset | None,
+    data: Datasets,
     this: dict[str, Any],
     history: list[EpochRecord],
     status: Status,
 ) -> TrainResult:
+    train_data, eval_data, target_data = data
     layers = tuple(run.model.exit_layers)
     correct = history[-1].exit_correct
     result = TrainResult(
@@ -164,8 +220,9 @@ def _finish(
         exits=() if correct is None or eval_data is None else exit_accuracies(correct, len(eval_data), layers),
         history=tuple(history),
         seconds=run.note_seconds(),
-        synthetic=train_data.synthetic or (eval_data is not None and eval_data.synthetic),
+        synthetic=any(part is not None and part.synthetic for part in data),
         status=status,
+        target_exits=_target_accuracies(run, target_data),
     )
     record = {
         **this,
@@ -174,6 +231,7 @@ def _finish(
         "data": {
             "train": _describe(train_data, run.texts),
             "eval": None if eval_data is None or run.held_out is None else _describe(eval_data, run.held_out),
+            "target": None if target_data is None or run.target is None else _describe(target_data, run.target),
         },
         **result.as_record(),
         "machine": {
@@ -191,6 +249,8 @@ def _finish(
         "train_hash": this["train_hash"],
         "synthetic": train_data.synthetic,
     }
+    if target_data is not None:
+        run.model.config.training.update(target_data=target_data.name, target_hash=this["target_hash"])
     run.folder.finish(lambda staging: _save(run, staging), record)
     return result
 

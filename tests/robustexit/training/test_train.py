@@ -112,8 +112,8 @@ def test_two_stage_keeps_encoder_and_last_head_in_its_second_stage(spec, train_d
     kept = {}
     finish_stage = folder.RunFolder.finish_stage
 
-    def keep(self, number, model, history):
-        finish_stage(self, number, model, history)
+    def keep(self, number, model, history, learned):
+        finish_stage(self, number, model, history, learned)
         kept.update(load_file(self.stage(number) / "weights.safetensors"))
 
     monkeypatch.setattr(folder.RunFolder, "finish_stage", keep)
