@@ -56,8 +56,8 @@ def require_numbers(policy: str, parameter: str, values: object) -> None:
         require_number(policy, parameter, value)
 
 
-def require_learned(policy: str, parameter: str, value: object) -> None:
-    """Refuse to run a policy whose parameter has neither been given nor learned.
+def require_learned(policy: str, parameter: str, value: T | None) -> T:
+    """Return a parameter, or refuse to run a policy for which it has neither been given nor learned.
 
     Raises:
         ConfigError: `value` is None.
@@ -67,17 +67,21 @@ def require_learned(policy: str, parameter: str, value: object) -> None:
             f"exit policy {policy!r} needs {parameter}: give it, or calibrate the policy, which learns it from "
             "held-out data"
         )
+    return value
 
 
-def require_per_exit(policy: str, parameter: str, values: tuple[float, ...] | None, num_exits: int) -> None:
-    """Refuse per-exit values that are missing or made for a model with another number of exits.
+def require_per_exit(
+    policy: str, parameter: str, values: tuple[float, ...] | None, num_exits: int
+) -> tuple[float, ...]:
+    """Return per-exit values, or refuse those that are missing or made for a model with another number of exits.
 
     Raises:
         ConfigError: They are.
     """
-    require_learned(policy, parameter, values)
-    if len(values or ()) != num_exits:
+    known = require_learned(policy, parameter, values)
+    if len(known) != num_exits:
         raise ConfigError(
             f"exit policy {policy!r}: expected {num_exits} values of {parameter}, one an exit of this model, got "
-            f"{len(values or ())}; calibrate the policy on this model"
+            f"{len(known)}; calibrate the policy on this model"
         )
+    return known

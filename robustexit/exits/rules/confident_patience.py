@@ -76,7 +76,9 @@ class ConfidentPatience(ExitPolicy):
         elif self.ensemble == "run":
             total = torch.where(is_confident[:, None], total + p, 0)
             answer = torch.where(is_confident[:, None], total / confident.clamp(min=1)[:, None], p)
-        return Update({"confident": confident, "total": total}, confident == self.t, answer)
+        return Update(
+            {"confident": confident, "total": total}, confident == require_learned(self.name, "t", self.t), answer
+        )
 
     def settings(self, held_out: HeldOut, most: int = CANDIDATES) -> Sequence[Self]:
         """Every patience with which an input can leave early, each with taus between the entropies observed."""

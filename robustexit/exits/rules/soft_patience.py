@@ -90,7 +90,11 @@ class SoftPatience(ExitPolicy):
         if exit > 1:
             agree = DIVERGENCES[self.divergence](state["log_p"], log_p) < self.tau
             agreements = torch.where(agree, agreements + 1, 0)
-        return Update({"log_p": log_p, "agreements": agreements}, agreements == self.t, torch.softmax(logits, dim=-1))
+        return Update(
+            {"log_p": log_p, "agreements": agreements},
+            agreements == require_learned(self.name, "t", self.t),
+            torch.softmax(logits, dim=-1),
+        )
 
     def settings(self, held_out: HeldOut, most: int = CANDIDATES) -> Sequence[Self]:
         """Every patience with which an input can leave early, each with taus between the divergences observed."""
