@@ -79,9 +79,10 @@ def markdown(found: Sweep, about: About) -> str:
     synthetic = " The texts are generated (synthetic)." if about.synthetic else ""
     lines = [
         f"{about.n:,} texts of {about.data} evaluated; thresholds tuned and learned parameters fitted on "
-        f"{about.n_calibration:,} texts of {about.calibration}; model {about.model}.{synthetic} Accuracy of full depth: "
-        f"{number(found.full_depth, '%')} %. Each cell: accuracy in % with its 95 % Wilson interval, the speed-up reached "
-        "on the evaluated texts (full-depth multiply-accumulates over spent ones, heads and modules included).",
+        f"{about.n_calibration:,} texts of {about.calibration}; model {about.model}.{synthetic} Accuracy of full "
+        f"depth: {number(found.full_depth, '%')} %. Each cell: accuracy in % with its 95 % Wilson interval, and the "
+        "speed-up reached on the evaluated texts (full-depth multiply-accumulates over spent ones, heads and modules "
+        "included).",
         "",
         *_table(found.table),
     ]

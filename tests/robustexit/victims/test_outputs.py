@@ -17,7 +17,7 @@ from robustexit.victims.fitting import fit_and_save
 from robustexit.victims.model_victim import DeployedModel, ModelVictim
 from robustexit.victims.outputs import collect_outputs
 
-WORDS = "the story was slow but fine and warm with bad jokes no heart great cast dull end".split()
+WORDS = "the story was slow but fine and warm with bad jokes no heart great cast dull end"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def deployed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Depl
 @pytest.fixture(scope="module")
 def data() -> TextDataset:
     rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(WORDS, size=rng.integers(3, 30))) for _ in range(70)]
+    texts = [" ".join(rng.choice(WORDS.split(), size=rng.integers(3, 30))) for _ in range(70)]
     examples = tuple(Example(str(i), {"text": text}, i % 2) for i, text in enumerate(texts))
     return TextDataset("made-up", examples, ("negative", "positive"), "generated", synthetic=True)
 
@@ -66,12 +66,12 @@ def test_damaged_outputs_are_refused(deployed, data, tmp_path, damage) -> None:
         (home / "logits.npy").unlink()
     else:
         np.save(home / "labels.npy", np.zeros(3, dtype=np.int64))
-    with pytest.raises(ModelError, match="cannot be read .* delete that folder"):
+    with pytest.raises(ModelError, match=r"cannot be read .* delete that folder"):
         collect_outputs(deployed, data, tmp_path)
 
 
 def test_a_module_is_fitted_saved_and_deployed(deployed, data) -> None:
-    with pytest.raises(ModelError, match="holds no fitted module 'learning-to-exit'.*fit-modules"):
+    with pytest.raises(ModelError, match=r"holds no fitted module 'learning-to-exit'.*fit-modules"):
         ModelVictim(deployed, make_policy("learning-to-exit", t=0.5))
     outputs = collect_outputs(deployed, data)
     fitted = fit_and_save(deployed, "learning-to-exit", data, outputs, settings={"epochs": 3})
