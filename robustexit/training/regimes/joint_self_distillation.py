@@ -71,7 +71,7 @@ class JointSelfDistillation(Objective):
         shared = [
             place
             for place, weight in enumerate(weights)
-            if id(weight) in chosen and of_final[place] is not None and of_inner[place] is not None
+            if id(weight) in chosen and _reached(of_final[place]) and _reached(of_inner[place])
         ]
         if self.anchor == "final":
             self._project(of_inner, of_final, shared)
@@ -90,6 +90,11 @@ class JointSelfDistillation(Objective):
         sizes = [_present(moved[place]).numel() for place in places]
         for place, part in zip(places, torch.split(without_conflict(*flat), sizes), strict=True):
             moved[place] = part.view_as(_present(moved[place]))
+
+
+def _reached(gradient: torch.Tensor | None) -> bool:
+    # The exits' logits are stacked, so that weights above the inner exits get zeros from their loss, not None.
+    return gradient is not None and bool(gradient.any())
 
 
 def _present(gradient: torch.Tensor | None) -> torch.Tensor:

@@ -18,22 +18,25 @@ DIFFERENCE = 0.01
 """Length of the two probing steps, in weight space (Liu et al. 2019, DARTS)."""
 
 
-def mutual_terms(logits: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+def mutual_terms(
+    logits: torch.Tensor, labels: torch.Tensor, temperature: float, teacher: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return CE_1..CE_K, then T^2 KL(p_n, p_m) of every ordered pair of exits m != n (student m, then teacher n).
 
     Args:
         logits: Shape [B, K, C].
         labels: Shape [B].
-        temperature: T of the divergences; teachers get no gradient.
+        temperature: T of the divergences.
+        teacher: Logits of the exits as teachers, same shape, without gradient; None for `logits`.
 
     Returns:
         Shape [K * K], in nats.
     """
     num_exits = logits.shape[1]
     log_p = functional.log_softmax(logits / temperature, dim=-1)
-    teacher = log_p.detach()
-    negative_entropy = (teacher.exp() * teacher).sum(-1).mean(0)
-    cross = torch.einsum("bnc,bmc->mn", teacher.exp(), log_p) / len(logits)
+    log_q = functional.log_softmax((logits if teacher is None else teacher).detach() / temperature, dim=-1)
+    negative_entropy = (log_q.exp() * log_q).sum(-1).mean(0)
+    cross = torch.einsum("bnc,bmc->mn", log_q.exp(), log_p) / len(logits)
     pairs = temperature**2 * (negative_entropy.unsqueeze(0) - cross)
     others = ~torch.eye(num_exits, dtype=torch.bool, device=logits.device)
     return torch.cat([exit_cross_entropies(logits, labels), pairs[others]])
@@ -129,7 +132,8 @@ class MutualDistillation(Objective):
     def _terms_at(self, step: Step, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         inside = {f"model.{name}": weight for name, weight in weights.items()}
         logits = functional_call(_InFullPrecision(step.model), inside, (dict(step.batch.inputs),))
-        return mutual_terms(logits, step.labels, self.temperature)
+        # Teachers stay where they are, as in the gradient of the terms.
+        return mutual_terms(logits, step.labels, self.temperature, step.logits)
 
     def facts(self) -> dict[str, Any]:
         """Return the weight of every term."""

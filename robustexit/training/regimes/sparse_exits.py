@@ -43,7 +43,8 @@ class Group:
     def norm(self) -> torch.Tensor:
         """Return the Euclidean norm of its weights, a float64 scalar."""
         norms = [torch.linalg.vector_norm(view.double()) for view in self.views()]
-        return torch.linalg.vector_norm(torch.stack(norms))
+        whole: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        return whole
 
 
 def exit_groups(model: MultiExitForSequenceClassification) -> list[Group]:
