@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -74,7 +75,11 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def load_tokenizer(
-    name_or_path: str | Path, *, allow_network: bool = False, trust_remote_code: bool = False
+    name_or_path: str | Path,
+    *,
+    allow_network: bool = False,
+    trust_remote_code: bool = False,
+    encoder_config: PretrainedConfig | None = None,
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder, Hub id or ``"embedded:minilm"``.
 
@@ -82,6 +87,7 @@ def load_tokenizer(
         name_or_path: Where it is.
         allow_network: Let the Hub be asked.
         trust_remote_code: Run tokenizer code that comes with it.
+        encoder_config: Says which tokenizer it is where its own files do not; None for the config.json beside them.
 
     Raises:
         ModelError: Missing or unreadable.
@@ -92,7 +98,7 @@ def load_tokenizer(
         "tokenizer",
         where,
         lambda: AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
-            where, local_files_only=not allow_network, trust_remote_code=trust_remote_code
+            where, config=encoder_config, local_files_only=not allow_network, trust_remote_code=trust_remote_code
         ),
     )
     if len(tokenizer) <= len(tokenizer.all_special_tokens):

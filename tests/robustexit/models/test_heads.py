@@ -419,7 +419,7 @@ def test_a_deployed_text_does_not_depend_on_its_neighbours(head, threads):
     victim = ModelVictim(
         DeployedModel(LoadedModel(model=model, tokenizer=tokenizer, kind="multi_exit", weights_hash="w", path="."))
     )
-    words = "the film was a good bad fine slow story with no heart and much noise that never ends".split()
+    words = ["the", "film", "was", "a", "good", "bad", "slow", "story", "with", "no", "heart", "and", "much", "noise"]
     generator = torch.Generator().manual_seed(0)
     texts = [
         {"text": " ".join(words[i] for i in torch.randint(0, len(words), (length,), generator=generator))}
