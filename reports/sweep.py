@@ -86,6 +86,10 @@ def markdown(found: Sweep, about: About) -> str:
         "",
         *_table(found.table),
     ]
+    lines += [
+        "",
+        "Curves: a panel a policy, a blue dot a setting; grey: every other policy's settings; dashed: the exits alone.",
+    ]
     missed = "† no setting within 10 % of this speed-up on the calibration texts; the nearest one stands here."
     lines += ["", missed] if bool(found.table["missed"].any()) else []
     bounds = found.table.loc[~found.table["deployable"], "policy"].unique()
@@ -134,7 +138,11 @@ def curves(found: Sweep) -> Any:
     low = float(data.loc[data["policy"] == CONTROL, "percent"].min()) if CONTROL in set(data["policy"]) else 0.0
     top = float(data["percent"].max())
     low = max(0.0, min(low, float(data["percent"].quantile(0.02))) - 0.05 * (top - low))
-    panels = [_panel(data, name, (low, top + 0.05 * (top - low))) for name in shown]
+    domain = (low, top + 0.05 * (top - low))
+    panels = [
+        _panel(data, name, domain, first=at % COLUMNS == 0, last=at + COLUMNS >= len(shown))
+        for at, name in enumerate(shown)
+    ]
     rows = [alt.hconcat(*panels[at : at + COLUMNS], spacing=12) for at in range(0, len(panels), COLUMNS)]
     return (
         alt.vconcat(*rows, spacing=10)

@@ -21,6 +21,9 @@ from robustexit.records import ATTEMPT_KEYS, COLUMNS, SCHEMA, SCHEMA_VERSION, TE
 MANIFEST: Final = "manifest.json"
 PARTS: Final = "parts"
 
+_UMASK: Final = os.umask(0)
+os.umask(_UMASK)  # it can only be read by setting it
+
 
 @dataclass(frozen=True)
 class Run:
@@ -51,6 +54,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_UMASK)  # temporary files are private to their maker
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:

@@ -67,11 +67,12 @@ class Outputs:
         """Return the outputs as a policy sees them, read by a post-hoc module if there is one."""
         costs = self.costs(module)
         if module is None:
-            return HeldOut(self.logits, self.labels, costs, self.data_hash)
+            # Copies: stored outputs are memory-mapped for reading only, which tensors cannot be.
+            return HeldOut(np.array(self.logits), np.array(self.labels), costs, self.data_hash)
         reading = read_stored(module, self.pooled, self.logits)
         for name, values in {"logit": reading.logits, **reading.scalars}.items():
             require_finite(torch.from_numpy(values), f"{name} of module {module.name!r}")
-        return HeldOut(reading.logits, self.labels, costs, self.data_hash, reading.scalars)
+        return HeldOut(reading.logits, np.array(self.labels), costs, self.data_hash, reading.scalars)
 
     def fit_data(self) -> FitData:
         """Return the outputs as post-hoc modules are fitted on them."""
