@@ -10,6 +10,11 @@ from robustexit.models import MultiExitForSequenceClassification
 from robustexit.training.objectives import Batch, Step, run_model
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def model(backbone) -> MultiExitForSequenceClassification:
     """Three exits, two classes, no dropout, heads that are not near zero."""

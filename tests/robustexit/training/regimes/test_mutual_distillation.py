@@ -60,7 +60,7 @@ def test_the_probing_steps_give_the_inner_products(model, make_step, make_batch)
 
 
 def test_terms_that_harm_the_second_split_lose_weight(model, make_step, make_batch):
-    """The training labels are the opposite of the second split's: at p = 1/2 every cross-entropy points the wrong way."""
+    """Training labels opposite to the second split's: at p = 1/2 every cross-entropy points the wrong way."""
     for weight in model.heads.parameters():
         weight.data.mul_(0.01)
     second = make_batch(rows=8)
