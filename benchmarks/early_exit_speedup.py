@@ -3,8 +3,8 @@
     python benchmarks/early_exit_speedup.py MODEL DATA.jsonl --labels negative,positive --threads 1
 
 For mean exits near those asked for, thresholds on the largest class probability are tuned on the texts themselves
-(speed is measured, not accuracy). Both contenders get the same padded batches; encoding is not timed. Passes over all texts
-alternate between full depth and early exit, `--repeats` times; the median is shown, with the quartiles of the
+(speed is measured, not accuracy). Both contenders get the same padded batches; encoding is not timed. Passes over all
+texts alternate between full depth and early exit, `--repeats` times; the median is shown, with the quartiles of the
 paired ratios. The layer ratio is layers of the model over the mean of layers run for a text up to its exit; the share
 is speed-up over layer ratio.
 """

@@ -153,10 +153,18 @@ def curves(found: Sweep) -> Any:
     )
 
 
-def _panel(data: pd.DataFrame, name: str, domain: Sequence[float]) -> Any:
-    x = alt.X("cost_percent:Q", title="compute, % of full depth", scale=alt.Scale(domain=[0, 105], nice=False))
+def _panel(data: pd.DataFrame, name: str, domain: Sequence[float], *, first: bool, last: bool) -> Any:
+    """Return one policy's panel; only the first of a row and the last of a column name their axes."""
+    x = alt.X(
+        "cost_percent:Q",
+        title="compute, % of full depth" if last else None,
+        scale=alt.Scale(domain=[0, 105], nice=False),
+        axis=alt.Axis(values=[0, 25, 50, 75, 100]),
+    )
     y = alt.Y(
-        "percent:Q", title="accuracy, %", scale=alt.Scale(domain=list(domain), nice=False, zero=False, clamp=True)
+        "percent:Q",
+        title="accuracy, %" if first else None,
+        scale=alt.Scale(domain=list(domain), nice=False, zero=False, clamp=True),
     )
     others = data[(data["policy"] != name) & data["deployable"] & (data["policy"] != CONTROL)]
     # One grey dot a small cell: thousands of them would say no more and make a heavy file.

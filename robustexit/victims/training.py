@@ -6,7 +6,7 @@ from pathlib import Path
 
 from robustexit.data import TextDataset
 from robustexit.errors import ConfigError
-from robustexit.exits import Calibration, Target, calibrate, make_policy
+from robustexit.exits import Calibration, Target, calibrate, make_policy, policies
 from robustexit.models import load_model
 from robustexit.permissions import Permissions
 from robustexit.training import TrainResult, TrainSpec, train
@@ -41,6 +41,11 @@ def train_victim(
     """
     if policy is not None and (held_out is None or target is None):
         raise ConfigError("a stored policy needs held-out data (--eval) and a target (--speedup or --accuracy-drop)")
+    if policy is not None and policies.get(policy).module is not None:
+        raise ConfigError(
+            f"policy {policy!r} needs the post-hoc module {policies.get(policy).module!r}: train without --policy, then "
+            "`robustexit fit-modules`, then `robustexit calibrate`"
+        )
     result = train(spec, data, held_out, folder, permissions=permissions)
     if policy is None or held_out is None or target is None:
         return result, None
