@@ -67,6 +67,41 @@ class TrainingSpec(TrainSpec):
     eval: DataSpec | None = None
 
 
+class ModuleSpec(BaseModel):
+    """A post-hoc module by name, its hyper-parameters beside the name: ``{name: ztw, epochs: 10}`` or just ``ztw``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What stands beside the name."""
+        return dict(self.model_extra or {})
+
+
+class ModulesSpec(_Strict):
+    """Post-hoc modules that the campaign fits on a model's frozen exits (kept in the run folder).
+
+    Attributes:
+        fit: The modules.
+        data: What they are fitted on; the training data of a model that the campaign trains, if None. Never what is
+            attacked.
+        seed: Seed of the fits.
+    """
+
+    fit: tuple[ModuleSpec, ...] = Field(min_length=1)
+    data: DataSpec | None = None
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("fit", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return [{"name": one} if isinstance(one, str) else one for one in value]
+
+
 class ModelSpec(_Strict):
     """Weights: a folder or Hub id, a training, or a user's own factory. Exactly one of them.
 
@@ -76,6 +111,7 @@ class ModelSpec(_Strict):
         factory: ``module:function`` returning a victim; runs only with --allow-code.
         arguments: Arguments of the factory.
         max_length: Token limit; the model's own if None.
+        modules: Post-hoc modules to fit; if None, policies find those saved beside the weights.
     """
 
     path: str | None = None
@@ -83,6 +119,13 @@ class ModelSpec(_Strict):
     factory: str | None = None
     arguments: dict[str, Any] = {}
     max_length: int | None = Field(default=None, ge=8)
+    modules: ModulesSpec | None = None
+
+    @model_validator(mode="after")
+    def _modules_have_data(self) -> Self:
+        if self.modules is not None and self.modules.data is None and self.train is None:
+            raise ValueError("modules: expected data to fit them on, since this model is not trained by the campaign")
+        return self
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

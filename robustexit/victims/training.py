@@ -43,8 +43,8 @@ def train_victim(
         raise ConfigError("a stored policy needs held-out data (--eval) and a target (--speedup or --accuracy-drop)")
     if policy is not None and policies.get(policy).module is not None:
         raise ConfigError(
-            f"policy {policy!r} needs the post-hoc module {policies.get(policy).module!r}: train without --policy, then "
-            "`robustexit fit-modules`, then `robustexit calibrate`"
+            f"policy {policy!r} needs the post-hoc module {policies.get(policy).module!r}: train without --policy, "
+            "then `robustexit fit-modules`, then `robustexit calibrate`"
         )
     result = train(spec, data, held_out, folder, permissions=permissions)
     if policy is None or held_out is None or target is None:
