@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 
 from robustexit.errors import ModelError
+from robustexit.measures.statistics import expected_calibration_error
 
 FloatArray = NDArray[np.float64]
 
@@ -16,9 +17,6 @@ logits know nothing), the likelihood has no optimum inside and the end of the ra
 
 STEPS = 40
 """Halvings of the range: the temperature is exact to a part in 10^11."""
-
-BINS = 10
-"""Equal bins of confidence in the calibration error."""
 
 
 def fit_temperatures(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
@@ -51,10 +49,7 @@ def fit_temperatures(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
 
 
 def calibration_error(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
-    """Return the expected calibration error of every exit.
-
-    Ten equal bins of the largest probability; mean over texts of the absolute gap between a bin's confidence and
-    accuracy (Guo et al. 2017).
+    """Return the expected calibration error of every exit; see `robustexit.measures.statistics`.
 
     Args:
         logits: Shape [N, K, C]; divide them by the temperatures to see the error after scaling.
@@ -68,11 +63,8 @@ def calibration_error(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
     """
     z, y = _checked(logits, labels)
     confidence = softmax(z, axis=-1).max(axis=-1)
-    surplus = confidence - (z.argmax(axis=-1) == y[:, None])
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    gaps = [np.bincount(bins[:, k], weights=surplus[:, k], minlength=BINS) for k in range(z.shape[1])]
-    error: FloatArray = np.abs(gaps).sum(axis=-1) / len(z)
-    return error
+    right = (z.argmax(axis=-1) == y[:, None]).astype(np.float64)
+    return np.array([expected_calibration_error(confidence[:, k], right[:, k]) for k in range(z.shape[1])])
 
 
 def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> FloatArray:

@@ -8,7 +8,7 @@ from scipy import stats
 
 from robustexit.measures.attempts import Attempts, FloatArray, IntArray
 from robustexit.measures.base import UNDEFINED, Estimate, measure
-from robustexit.measures.statistics import mean, median, proportion
+from robustexit.measures.statistics import expected_calibration_error, mean, median, proportion
 
 
 @measure("Mean exit, clean", "lower", "exits")
@@ -93,9 +93,7 @@ def _calibration_error(confidence: FloatArray, right: FloatArray) -> Estimate:
     confidence, right = confidence[known], right[known]
     if not len(confidence):
         return UNDEFINED
-    bins = np.minimum((confidence * 10).astype(np.int64), 9)
-    gap = np.abs(np.bincount(bins, weights=confidence - right, minlength=10))
-    return Estimate(float(gap.sum() / len(confidence)), n=len(confidence))
+    return Estimate(expected_calibration_error(confidence, right), n=len(confidence))
 
 
 @measure("Calibration error, clean", "lower", "%")

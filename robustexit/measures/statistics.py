@@ -41,6 +41,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+BINS: Final = 10
+"""Equal bins of confidence in the calibration error."""
+
+
+def expected_calibration_error(confidence: FloatArray, right: FloatArray) -> float:
+    """Return the mean over texts of the absolute gap between a bin's confidence and its accuracy (Guo et al. 2017).
+
+    Args:
+        confidence: Largest probability of each answer, shape [N], N at least 1.
+        right: 1 where the answer is right, 0 elsewhere, shape [N].
+    """
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gaps = np.abs(np.bincount(bins, weights=confidence - right, minlength=BINS))
+    return float(gaps.sum() / len(confidence))
+
+
 def once_each(units: IntArray) -> bool:
     """Whether every example has one row."""
     return bool(len(units) == 0 or units.max() + 1 == len(units))
