@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -12,22 +11,8 @@ from torch.nn import functional
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
+from robustexit.modules.fit_settings import FitSettings
 from robustexit.modules.fitting import as_tensors, minimise
-
-
-@dataclass(frozen=True)
-class LearningToExitSettings:
-    """How the layer is fitted.
-
-    Attributes:
-        epochs: Passes over the stored states.
-        learning_rate: Peak rate of AdamW.
-        batch_size: Texts a step.
-    """
-
-    epochs: int = 20
-    learning_rate: float = 1e-2
-    batch_size: int = 256
 
 
 @modules.register("learning-to-exit")
@@ -40,9 +25,9 @@ class LearningToExit(ExitModule):
 
     name: ClassVar[str] = "learning-to-exit"
     source: ClassVar[str] = "BERxiT, Xin et al. 2021, EACL"
-    Settings = LearningToExitSettings
+    Settings = FitSettings
 
-    def __init__(self, shape: ModuleShape, settings: LearningToExitSettings) -> None:
+    def __init__(self, shape: ModuleShape, settings: FitSettings) -> None:
         super().__init__(shape, settings)
         self.gate = nn.Linear(shape.width, 1)
 
@@ -58,7 +43,7 @@ class LearningToExit(ExitModule):
         def loss(rows: torch.Tensor) -> torch.Tensor:
             return functional.mse_loss(torch.sigmoid(self.gate(pooled[rows])).squeeze(-1), wrong[rows])
 
-        settings: LearningToExitSettings = self.settings
+        settings: FitSettings = self.settings
         mse = minimise(
             self.parameters(),
             loss,
