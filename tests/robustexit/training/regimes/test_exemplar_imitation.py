@@ -42,7 +42,7 @@ def test_banks_take_confident_states_and_lose_the_oldest(model, bare_step):
 
 def test_uncertain_states_are_pulled_to_their_classs_exemplars(model, bare_step):
     objective = started(model, temperature=0.5)
-    exemplars = torch.nn.functional.normalize(torch.randn(2, 16), dim=-1)
+    exemplars = 4 * torch.nn.functional.normalize(torch.randn(2, 16), dim=-1)
     with torch.no_grad():
         for class_ in (0, 1):
             objective.bank[0, class_] = exemplars[class_]
