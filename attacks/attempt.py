@@ -51,7 +51,7 @@ class AttemptResult:
         text_attacked: The final text, field -> text, keys and order as in the example: what the search returned,
             the best so far after a limit, the original if skipped or after an error.
         queries: Model queries as TextAttack counts them.
-        forwards: Distinct texts run.
+        forwards: Distinct texts run; every text asked where the victim learns.
         layer_forwards: Encoder layers run for them.
         words_changed: Words of the original that were changed or removed (those outside the longest common
             subsequence of words, field by field).
@@ -168,7 +168,8 @@ class Attacker:
         """Attack one example. Whatever goes wrong with it becomes an outcome, never an exception.
 
         The result depends on the arguments alone, `seconds` aside: not on earlier attempts, nor on Python's hash
-        seed. The global generators are seeded and left as the attempt leaves them.
+        seed; with a learning victim also on what that was asked before. The global generators are seeded and left as
+        the attempt leaves them.
 
         Args:
             example: The example.

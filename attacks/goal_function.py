@@ -54,6 +54,7 @@ class TraceGoalFunction(GoalFunction):  # type: ignore[misc]  # TextAttack is un
         super().__init__(
             wrapper,
             maximizable=goal.maximizable,
+            use_cache=not wrapper.learns,
             model_batch_size=_WHOLE_LIST if limits.seconds is None else _TIMED,
         )
         self.goal = goal
@@ -70,11 +71,22 @@ class TraceGoalFunction(GoalFunction):  # type: ignore[misc]  # TextAttack is un
         self.best = None
 
     def init_attack_example(self, attacked_text: Any, ground_truth_output: int) -> Any:
-        """Record the trace that the goal measures from, then start as TextAttack does."""
-        self.start = self._call_model([attacked_text])[0]
+        """Record the trace that the goal measures from, then start as TextAttack does.
+
+        TextAttack asks for the original again: the cache answers, or where there is none (the victim learns) that
+        query is the only one, and `_call_model` keeps its trace.
+        """
+        self.start = self._call_model([attacked_text])[0] if self.use_cache else None
         result, search_over = super().init_attack_example(attacked_text, ground_truth_output)
         self.best = result
         return result, search_over
+
+    def _call_model(self, attacked_text_list: Sequence[Any]) -> list[Trace]:
+        """Query the victim; the first answer of an attempt is the one to its original text."""
+        traces: list[Trace] = super()._call_model(attacked_text_list)
+        if self.start is None and traces:
+            self.start = traces[0]
+        return traces
 
     def get_results(self, attacked_text_list: Sequence[Any], check_skip: bool = False) -> Any:
         """Query the victim as TextAttack does, keeping the best candidate and the query budget.

@@ -11,10 +11,11 @@ from robustexit.attacks.limits import LimitReached
 from robustexit.attacks.textattack_api import ModelWrapper
 from robustexit.errors import ModelError
 from robustexit.victims.base import Trace, Victim
+from robustexit.victims.live import LearningVictim
 
 
 class VictimWrapper(ModelWrapper):  # type: ignore[misc]  # TextAttack is untyped
-    """Queries a victim and remembers its traces for the length of one attempt.
+    """Queries a victim and remembers its traces for the length of one attempt (never those of a learning victim).
 
     Args:
         victim: The deployed system.
@@ -22,12 +23,14 @@ class VictimWrapper(ModelWrapper):  # type: ignore[misc]  # TextAttack is untype
         min_depth: Exits that traces must hold at least.
 
     Attributes:
-        forwards: Distinct texts run since `begin`.
+        learns: The victim learns from what it is asked, so that every text is run, a repeated one again.
+        forwards: Distinct texts run since `begin`; every text where the victim learns.
         layer_forwards: Encoder layers run for them.
     """
 
     def __init__(self, victim: Victim, field_names: Sequence[str], min_depth: int) -> None:
         self.model = victim
+        self.learns = isinstance(victim, LearningVictim)
         self.field_names = tuple(field_names)
         self.min_depth = min_depth
         self.begin()
@@ -56,21 +59,24 @@ class VictimWrapper(ModelWrapper):  # type: ignore[misc]  # TextAttack is untype
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise LimitReached("timeout")
         texts = [(text,) if isinstance(text, str) else tuple(text) for text in text_input_list]
+        if self.learns:
+            return self._run(texts)
         new = [text for text in dict.fromkeys(texts) if text not in self._traces]
-        if new:
-            self._run(new)
+        self._traces.update(zip(new, self._run(new), strict=True))
         return [self._traces[text] for text in texts]
 
-    def _run(self, texts: list[tuple[str, ...]]) -> None:
+    def _run(self, texts: list[tuple[str, ...]]) -> list[Trace]:
+        if not texts:
+            return []
         inputs = [dict(zip(self.field_names, text, strict=True)) for text in texts]
         traces = self.model.trace(inputs, self.min_depth)
         if len(traces) != len(texts):
             raise ModelError(f"the victim returned {len(traces)} traces for {len(texts)} texts; expected one each")
-        for text, trace in zip(texts, traces, strict=True):
+        for trace in traces:
             _check(trace, self.min_depth)
-            self._traces[text] = trace
             self.forwards += 1
             self.layer_forwards += trace.layers
+        return traces
 
 
 def _check(trace: Trace, min_depth: int) -> None:

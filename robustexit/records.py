@@ -40,6 +40,11 @@ COLUMNS: Final = (
     _key("goal", "What the attack tries to reach (`deployed`, `final`, `slowdown-uniform`, ...)."),
     _key("view", "What the attacker sees (`scores`)."),
     _key("seed", "Seed of the cell.", pa.int64()),
+    Column(
+        "order_seed",
+        pa.int64(),
+        "Seed of the order in which a live stream policy met the cell's examples; empty for every other victim.",
+    ),
     _key("outcome", "One of: " + ", ".join(f"`{outcome}`" for outcome in OUTCOMES) + "."),
     Column("goal_met", pa.bool_(), "The goal's own condition holds on the final text."),
     Column("flipped", pa.bool_(), "The deployed answer was right on the original and is wrong on the final text."),
@@ -71,7 +76,12 @@ COLUMNS: Final = (
     Column("macs_attacked", pa.int64(), "The same for the final text."),
     Column("truncated", pa.bool_(), "The original or the final text exceeded the victim's token limit."),
     Column("queries", pa.int64(), "Model queries as TextAttack counts them."),
-    Column("forwards", pa.int64(), "Distinct texts the attempt had to run (what it needs with an empty cache)."),
+    Column(
+        "forwards",
+        pa.int64(),
+        "Distinct texts the attempt had to run (what it needs with an empty cache); a live stream policy runs every "
+        "query, a repeated text again.",
+    ),
     Column("layer_forwards", pa.int64(), "Encoder layers run for those texts."),
     Column("words_changed", pa.int32(), "Words of the original that were changed or removed."),
     Column("words_total", pa.int32(), "Words of the original."),

@@ -13,6 +13,7 @@ from robustexit.campaign.cells import Cell
 from robustexit.data.types import Example, Fields
 from robustexit.records import COLUMNS
 from robustexit.victims.base import Trace, Victim
+from robustexit.victims.live import LearningVictim, order_seed
 
 
 def attempt_record(
@@ -34,6 +35,7 @@ def attempt_record(
         "goal": cell.goal.label,
         "view": cell.view,
         "seed": cell.seed,
+        "order_seed": order_seed(victim),
         "text": dict(example.fields),
         "num_exits": victim.num_exits,
     }
@@ -64,8 +66,9 @@ def _effort(result: AttemptResult) -> dict[str, Any]:
 
 
 def _evaluation(victim: Victim, example: Example, attacked: Fields) -> dict[str, Any]:
-    """Run every exit on the original and on the final text, and compare."""
-    clean, final = victim.trace([example.fields, attacked], min_depth=victim.num_exits)
+    """Run every exit on the original and on the final text, and compare; a learning victim does not learn from it."""
+    run = victim.peek if isinstance(victim, LearningVictim) else victim.trace
+    clean, final = run([example.fields, attacked], min_depth=victim.num_exits)
     return {
         **_side("clean", clean),
         **_side("attacked", final),

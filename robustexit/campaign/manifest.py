@@ -12,6 +12,7 @@ from robustexit.campaign.provenance import git_state, machine, versions
 from robustexit.campaign.spec import CampaignSpec
 from robustexit.campaign.worker import THREADS, describe_policy
 from robustexit.victims.base import Victim
+from robustexit.victims.live import order_seed
 
 BINDING = ("campaign", "data_hashes", "fingerprints", "recipes", "versions")
 """What must be equal for a run to be continued; the rest is described, and may differ."""
@@ -65,6 +66,7 @@ def describe_victims(
             "exit_layers": list(one.exit_layers),
             "num_exits": one.num_exits,
             "full_depth": one.full_depth,
+            "order_seed": order_seed(one),
             "full_depth_of_same_weights": _control(spec, name, victims),
             "calibrations": {dataset: found.as_dict() for dataset, found in calibrations.items() if found},
         }

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robustexit.campaign.modules import fit_missing, modules_home
 from robustexit.campaign.spec import CampaignSpec, DatasetSpec, ModelSpec, VictimSpec
 from robustexit.data import TextDataset, load_dataset_spec, split_half, stratified_sample
 from robustexit.errors import ConfigError, RunError
 from robustexit.exits import Calibration, ExitPolicy, HeldOut, calibrate, make_policy, policies, refuse_inert
+from robustexit.exits.stream import StreamPolicy
 from robustexit.models import load_model
 from robustexit.permissions import Permissions
 from robustexit.runs import write_atomically
 from robustexit.training import TrainSpec, train
 from robustexit.victims.base import Victim
 from robustexit.victims.custom import load_factory
+from robustexit.victims.live import LiveVictim
 from robustexit.victims.model_victim import DeployedModel, ModelVictim
 from robustexit.victims.outputs import Outputs, collect_outputs
 from robustexit.victims.stored import load_stored_policy
@@ -140,7 +143,10 @@ class VictimBuilder:
                 allow_network=self._permissions.network,
                 trust_remote_code=self._permissions.remote_code,
             )
-            self._deployed[model] = DeployedModel(loaded, self._spec.models[model].max_length)
+            spec = self._spec.models[model]
+            home = None if spec.modules is None else modules_home(self._run, model)
+            self._deployed[model] = DeployedModel(loaded, spec.max_length, home)
+            fit_missing(model, spec, self._deployed[model], self._base, self._permissions)
         return self._deployed[model]
 
     def _source(self, name: str, model: ModelSpec) -> str:
@@ -161,6 +167,9 @@ class VictimBuilder:
         deployed = self.deployed(victim.model)
         require_same_labels(name, deployed, splits.whole)
         policy = self._policy(name, victim, dataset, splits, deployed)
+        if isinstance(policy, StreamPolicy) and policy.learns:
+            burn_in = self._held_out(victim.model, dataset, splits, policy.module) if splits.calibration else None
+            return LiveVictim(deployed, policy, burn_in)
         return ModelVictim(deployed, policy)
 
     def _from_factory(self, name: str, model: ModelSpec, splits: Splits) -> Victim:
@@ -186,7 +195,8 @@ class VictimBuilder:
                 policy = make_policy(victim.policy.name, **victim.policy.parameters)
             held_out = self._held_out(victim.model, dataset, splits, policy.module) if splits.calibration else None
             policy = policy if held_out is None else policy.fitted(held_out)
-            refuse_inert(policy, deployed.shape.num_exits, deployed.shape.num_classes, held_out)
+            live = isinstance(policy, StreamPolicy) and policy.learns  # no fold over exits that could be tried
+            refuse_inert(policy, deployed.shape.num_exits, deployed.shape.num_classes, None if live else held_out)
             return policy
         stored = read_calibration(self._run, dataset, name)
         if stored is None:

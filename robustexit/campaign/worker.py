@@ -7,13 +7,17 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from robustexit.campaign.cells import Cell
 from robustexit.campaign.spec import CampaignSpec
+from robustexit.data.types import Example
 from robustexit.errors import ResourceError, RobustExitError
 from robustexit.permissions import Permissions
 from robustexit.runs import RunFolder
+
+if TYPE_CHECKING:
+    from robustexit.victims.live import LearningVictim
 
 THREADS: Final = 1
 """Threads of a worker. Part of what a record's floating-point values depend on, and stands in the manifest."""
@@ -33,7 +37,8 @@ class Share:
         permissions: What the user allowed.
         cells: The plan's cells.
         index: Number of this worker.
-        workers: Number of workers; this one takes the examples whose position leaves `index` on division.
+        workers: Number of workers; this one takes the examples whose position leaves `index` on division, and of
+            the cells whose victim learns, which are not divided, those whose position does.
     """
 
     spec: CampaignSpec
@@ -113,8 +118,8 @@ def work(share: Share, messages: Any) -> None:
 
 def _work(share: Share, send: Any) -> None:
     from robustexit.attacks.attempt import Attacker
-    from robustexit.campaign.attempts import attempt_record
     from robustexit.campaign.prepare import VictimBuilder, load_splits
+    from robustexit.victims.live import LearningVictim
 
     folder = RunFolder(share.run)
     done = folder.finished()
@@ -123,9 +128,16 @@ def _work(share: Share, send: Any) -> None:
     }
     builder = VictimBuilder(share.spec, share.run, share.base, share.permissions)
     buffer = _Buffer(folder, sentence_encoder(), send)
+    live_cells = 0
     for cell in share.cells:
+        if not _parent_lives():
+            return
         data = splits[cell.dataset]
         victim = builder.build(cell.victim, cell.dataset, data)
+        if isinstance(victim, LearningVictim):
+            live_cells += 1
+            if (live_cells - 1) % share.workers != share.index:
+                continue
         attacker = Attacker(
             victim,
             recipe=cell.recipe,
@@ -133,23 +145,67 @@ def _work(share: Share, send: Any) -> None:
             goal_parameters=cell.goal.parameters,
             field_names=data.whole.field_names,
         )
-        policy = describe_policy(victim)
-        for example in data.attacked.examples[share.index :: share.workers]:
-            key = (
-                cell.dataset,
-                cell.victim,
-                attacker.effective_name,
-                cell.goal.label,
-                cell.view,
-                cell.seed,
-                example.example_id,
-            )
-            if key in done:
-                continue
-            if not _parent_lives():
-                return
-            buffer.add(attempt_record(cell, victim, policy, attacker, example, data.protect), cell)
-        buffer.flush(cell)
+        attack = _CellAttack(cell, victim, attacker, data, done)
+        if isinstance(victim, LearningVictim):
+            _attack_in_order(attack, victim, buffer)
+        else:
+            _attack_share(attack, share, buffer)
+
+
+@dataclass(frozen=True)
+class _CellAttack:
+    """One cell: how its examples become records, and which of them are on disk."""
+
+    cell: Cell
+    victim: Any
+    attacker: Any
+    data: Any
+    done: set[tuple[Any, ...]]
+
+    def finished(self, example: Example) -> bool:
+        cell = self.cell
+        recipe = self.attacker.effective_name
+        key = (cell.dataset, cell.victim, recipe, cell.goal.label, cell.view, cell.seed, example.example_id)
+        return key in self.done
+
+    def record(self, example: Example) -> dict[str, Any]:
+        from robustexit.campaign.attempts import attempt_record
+
+        policy = describe_policy(self.victim)
+        return attempt_record(self.cell, self.victim, policy, self.attacker, example, self.data.protect)
+
+
+def _attack_share(attack: _CellAttack, share: Share, buffer: _Buffer) -> None:
+    """Attack this worker's examples of a cell."""
+    for example in attack.data.attacked.examples[share.index :: share.workers]:
+        if attack.finished(example):
+            continue
+        if not _parent_lives():
+            return
+        buffer.add(attack.record(example), attack.cell)
+    buffer.flush(attack.cell)
+
+
+def _attack_in_order(attack: _CellAttack, victim: LearningVictim, buffer: _Buffer) -> None:
+    """Attack a learning victim's examples one after another, in its seeded order.
+
+    What it learned from one example bears on the next, so nothing is written before the cell is whole: an
+    interrupted cell starts again from the beginning and comes to the same records.
+    """
+    from robustexit.exits.stream import order_of
+
+    examples = attack.data.attacked.examples
+    if all(attack.finished(example) for example in examples):
+        return
+    victim.restart()
+    for position in order_of(victim.order_seed, len(examples)).tolist():
+        if not _parent_lives():
+            buffer.rows.clear()
+            return
+        row = attack.record(examples[position])
+        if not attack.finished(examples[position]):
+            buffer.rows.append(row)
+    buffer.flush(attack.cell)
 
 
 def describe_policy(victim: Any) -> str:
