@@ -129,16 +129,15 @@ class DeployedModel:
 
     def full_macs(self, tokens: int) -> int:
         """MACs of the full-depth control on a text: every layer, the last head."""
-        return int(self.macs.encoder(tokens)[-1] + self.macs.heads(tokens)[-1])
+        return self.macs.full_depth(tokens)
 
     def exit_macs(self, tokens: int, policy: ExitPolicy) -> np.ndarray[Any, np.dtype[np.int64]]:
         """MACs of leaving at each exit under a policy, its module included (unread heads are free), shape [K]."""
         num_exits = self.shape.num_exits
         read = np.array([policy.reads(exit, num_exits) for exit in range(1, num_exits + 1)])
-        heads = self.macs.heads(tokens) * read
+        costs = self.macs.leaving(tokens, read)
         if policy.module is not None:
-            heads = heads + self.module(policy.module).macs()
-        costs: np.ndarray[Any, np.dtype[np.int64]] = self.macs.encoder(tokens) + np.cumsum(heads)
+            costs = costs + np.cumsum(self.module(policy.module).macs())
         return costs
 
 

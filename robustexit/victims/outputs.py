@@ -22,7 +22,7 @@ from robustexit.modules import ExitModule, FitData, read_stored
 from robustexit.runs import write_atomically
 from robustexit.victims.model_victim import DeployedModel
 
-ARRAYS: Final = ("logits", "pooled", "labels", "tokens", "encoder_macs", "head_macs")
+ARRAYS: Final = ("logits", "pooled", "labels", "tokens", "exit_macs", "full_macs")
 DESCRIPTION: Final = "outputs.json"
 
 
@@ -35,8 +35,8 @@ class Outputs:
         pooled: What the heads read, shape [N, K, D]; D is 0 for a model that shows no states.
         labels: Shape [N].
         tokens: Tokens of each text, shape [N].
-        encoder_macs: MACs of embeddings and layers up to each exit, cumulative, shape [N, K].
-        head_macs: MACs of each exit's own head, shape [N, K].
+        exit_macs: MACs of leaving at each exit with every head on the way read, shape [N, K].
+        full_macs: MACs of the full-depth control (every layer, the last head), shape [N].
         data_hash: Content hash of the examples.
     """
 
@@ -44,23 +44,17 @@ class Outputs:
     pooled: NDArray[np.float32]
     labels: NDArray[np.int64]
     tokens: NDArray[np.int64]
-    encoder_macs: NDArray[np.int64]
-    head_macs: NDArray[np.int64]
+    exit_macs: NDArray[np.int64]
+    full_macs: NDArray[np.int64]
     data_hash: str
-
-    @property
-    def full_macs(self) -> NDArray[np.int64]:
-        """MACs of the full-depth control (every layer, the last head), shape [N]."""
-        total: NDArray[np.int64] = self.encoder_macs[:, -1] + self.head_macs[:, -1]
-        return total
 
     def costs(self, module: ExitModule | None = None) -> NDArray[np.float64]:
         """Return the cost of leaving at each exit as a share of the full-depth control's, shape [N, K].
 
         Every head on the way is charged, and the module where there is one.
         """
-        read = self.head_macs if module is None else self.head_macs + module.macs()
-        shares: NDArray[np.float64] = (self.encoder_macs + np.cumsum(read, axis=1)) / self.full_macs[:, None]
+        spent = self.exit_macs if module is None else self.exit_macs + np.cumsum(module.macs())
+        shares: NDArray[np.float64] = spent / self.full_macs[:, None]
         return shares
 
     def held_out(self, module: ExitModule | None = None) -> HeldOut:
@@ -139,13 +133,14 @@ def _run(deployed: DeployedModel, data: TextDataset, advance: Callable[[int], No
                 pooled[batch.positions, index] = states
             advance(rows)
     tokens = np.asarray([one.tokens for one in encoded], dtype=np.int64)
+    every_head = np.ones(shape.num_exits, dtype=np.bool_)
     return Outputs(
         logits=logits,
         pooled=np.empty((0, shape.num_exits, 0), dtype=np.float32) if pooled is None else pooled,
         labels=np.asarray(data.labels, dtype=np.int64),
         tokens=tokens,
-        encoder_macs=np.stack([deployed.macs.encoder(int(count)) for count in tokens]),
-        head_macs=np.stack([deployed.macs.heads(int(count)) for count in tokens]),
+        exit_macs=np.stack([deployed.macs.leaving(int(count), every_head) for count in tokens]),
+        full_macs=np.asarray([deployed.full_macs(int(count)) for count in tokens], dtype=np.int64),
         data_hash=data.content_hash(),
     )
 
