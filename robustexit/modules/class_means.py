@@ -75,7 +75,6 @@ class ClassMeans(ExitModule):
     source: ClassVar[str] = "class means as prototypes, Snell et al. 2017, NeurIPS; DE3-BERT, arXiv 2402.05948"
     Settings: ClassVar[type[ClassMeansSettings]] = ClassMeansSettings
 
-    means: torch.Tensor
     prototypes: torch.Tensor
 
     def __init__(self, shape: ModuleShape, settings: ClassMeansSettings) -> None:

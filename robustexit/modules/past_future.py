@@ -117,11 +117,10 @@ class PastFuture(ExitModule):
             ModelError: A tensor is missing, or of another shape.
         """
         given = {_PREFIX.sub("", name): value.detach().float().cpu() for name, value in tensors.items()}
-        wanted = dict(_ORIGINAL)
         own_poolers = any(name.startswith("poolers.") for name in given)
         pooler = own_poolers or "pooler.weight" in given
-        found = {ours: given[theirs] for theirs, ours in wanted.items() if theirs in given}
-        missing = [theirs for theirs in wanted if theirs not in given]
+        found = {ours: given[theirs] for theirs, ours in _ORIGINAL.items() if theirs in given}
+        missing = [theirs for theirs in _ORIGINAL if theirs not in given]
         for index in range(shape.num_exits if pooler else 0):
             for part in ("weight", "bias"):
                 theirs = f"poolers.{index}.dense.{part}" if own_poolers else f"pooler.{part}"
