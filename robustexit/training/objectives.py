@@ -56,7 +56,6 @@ class Setting:
         model: The model as the stage finds it, on its device.
         labels: Label of every training text, shape [N].
         seed: The run's seed.
-        steps: Steps of the stage.
         states: Computes (once) the pooled states of all training texts under the model as the stage finds it,
             shape [N, K, D].
     """
@@ -64,7 +63,6 @@ class Setting:
     model: MultiExitForSequenceClassification
     labels: NDArray[np.int64]
     seed: int
-    steps: int
     states: Callable[[], NDArray[np.float32]]
 
 

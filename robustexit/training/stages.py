@@ -113,12 +113,10 @@ class StageRunner:
         model: torch.nn.Module = self.model
         model.to(device)
         objective = as_objective(stage.loss)
-        per_epoch = -(-len(self._rows(objective)[0]) // self.spec.batch_size)
         setting = Setting(
             model=self.model,
             labels=np.asarray(self.texts.labels, dtype=np.int64),
             seed=self.spec.seed,
-            steps=self.spec.epochs * per_epoch,
             states=lambda: self._features(stage, number, self.texts, "training").pooled,
         )
         objective.start(setting)

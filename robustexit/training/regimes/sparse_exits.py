@@ -41,8 +41,8 @@ class Group:
         return [part.data if columns is None else part.data[:, columns] for part, columns in self.parts]
 
     def norm(self) -> torch.Tensor:
-        """Return the Euclidean norm of its weights, a float64 scalar."""
-        norms = [torch.linalg.vector_norm(view.double()) for view in self.views()]
+        """Return the Euclidean norm of its weights, a float64 scalar on the CPU."""
+        norms = [torch.linalg.vector_norm(view).cpu().double() for view in self.views()]
         whole: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
         return whole
 

@@ -338,6 +338,33 @@ def test_other_settings_or_data_in_the_same_folder_are_refused(
         run(spec, train_data, eval_data, tmp_path / "out")
 
 
+def test_runs_of_an_earlier_version_are_still_theirs(spec, train_data, tmp_path):
+    """Settings and data that came later had their defaults then."""
+    run(spec, train_data, None, tmp_path / "out")
+    path = tmp_path / "out" / "training.json"
+    record = json.loads(path.read_text())
+    for later in ("target_hash", "target_exits", "learned"):
+        del record[later]
+    del record["spec"]["head_options"]
+    path.write_text(json.dumps(record))
+    assert run(spec, train_data, None, tmp_path / "out").status == "already finished"
+    other = spec.model_copy(update={"head": "random-projection", "head_options": {"seed": 7, "projection": 4}})
+    with pytest.raises(RunError, match="head_options: {} there"):
+        run(other, train_data, None, tmp_path / "out")
+
+
+def test_head_options_reach_the_heads(spec, train_data, tmp_path):
+    for seed in (1, 2):
+        options = {
+            "head": "random-projection",
+            "head_options": {"seed": seed, "projection": 4},
+            "regime": "frozen-heads",
+        }
+        run(spec.model_copy(update=options), train_data, None, tmp_path / str(seed))
+    assert not same(weights(tmp_path / "1"), weights(tmp_path / "2"))
+    assert load_model(tmp_path / "1").model.config.head_options["seed"] == 1
+
+
 def test_a_backbone_that_changed_under_an_unfinished_run_is_refused(breakable, spec, train_data, backbone, tmp_path):
     loss = breakable()
     loss.at = 8

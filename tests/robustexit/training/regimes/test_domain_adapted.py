@@ -16,7 +16,7 @@ from robustexit.training.regimes import build_regime
 
 def started(model, **options):
     objective = build_regime("domain-adapted", {"clip_value": 1.0, **options}).stages[1].loss
-    objective.start(Setting(model, None, 0, 10, None))
+    objective.start(Setting(model, None, 0, None))
     return objective
 
 

@@ -12,7 +12,7 @@ from robustexit.training.regimes import build_regime, sum_loss
 
 def started(model, **options):
     objective = build_regime("ema-teacher", options).stages[0].loss
-    objective.start(Setting(model, None, 0, 10, None))
+    objective.start(Setting(model, None, 0, None))
     return objective
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from safetensors.torch import load_file
 from robustexit.errors import ConfigError
 from robustexit.models.loading import load_model
 from robustexit.training import features, finetuning, train
-from robustexit.training.regimes import build_regime, regimes
+from robustexit.training.regimes import Regime, build_regime, regimes
 
 NAMES = [
     "alternating",
@@ -125,3 +127,36 @@ def test_one_exit_is_trained_or_refused(name, spec, make_data, tmp_path):
 def test_impossible_options_are_explained(name, option, value):
     with pytest.raises(ConfigError, match=f"'{name}': .*{option}"):
         build_regime(name, {option: value})
+
+
+def test_what_a_finished_stage_learned_survives_a_kill_in_the_next(spec, train_data, tmp_path, monkeypatch):
+    first, second = build_regime("mutual-distillation").stages[0], build_regime("frozen-heads").stages[0]
+    monkeypatch.setattr(regimes, "_members", dict(regimes._members))
+    composed = Regime("composed", "a test", (first, second))
+    regimes._members["composed"] = lambda: composed
+    kill = Kill(monkeypatch)
+    spec = spec.model_copy(update={"regime": "composed"})
+    learned = []
+    for name, at in (("whole", 0), ("out", 14)):
+        kill.calls, kill.at = 0, at
+        if at:
+            with pytest.raises(KeyboardInterrupt):
+                train(spec, train_data, None, tmp_path / name, progress=False)
+            kill.at = 0
+        train(spec, train_data, None, tmp_path / name, progress=False)
+        learned.append(json.loads((tmp_path / name / "training.json").read_text())["learned"])
+    assert learned[0] == learned[1] and "term_weights" in learned[0]["mutual-distillation"]
+
+
+def test_the_guides_examples_work(spec, train_data, tmp_path, monkeypatch):
+    guide = Path(__file__).parents[4] / "docs" / "training.md"
+    section = guide.read_text(encoding="utf-8").split("### A regime of your own")[1].split("\n## ")[0]
+    monkeypatch.setattr(regimes, "_members", dict(regimes._members))
+    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(block, {})
+    added = sorted(set(regimes._members) - set(NAMES))
+    assert added == ["distant-states", "geometric"]
+    for name in added:
+        mine = spec.model_copy(update={"regime": name})
+        result = train(mine, train_data, None, tmp_path / name, progress=False)
+        assert result.history[-1].loss < result.history[0].loss

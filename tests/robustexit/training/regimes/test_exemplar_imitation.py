@@ -13,7 +13,7 @@ from robustexit.training.regimes.exemplar_imitation import imitation_loss
 def started(model, **options):
     settings = {"hidden": 8, "output": 4, "bank": 2, **options}
     objective = build_regime("exemplar-imitation", settings).stages[0].loss
-    objective.start(Setting(model, None, 0, 10, None))
+    objective.start(Setting(model, None, 0, None))
     return objective
 
 

@@ -15,7 +15,7 @@ from robustexit.training.regimes.mutual_distillation import mutual_terms, term_n
 
 def started(model, **options):
     objective = build_regime("mutual-distillation", options).stages[0].loss
-    objective.start(Setting(model, None, 0, 10, None))
+    objective.start(Setting(model, None, 0, None))
     return objective
 
 

@@ -68,7 +68,7 @@ def test_the_whole_loss_weighs_the_inner_exits(bare_step):
     class Model:
         num_exits = 2
 
-    objective.start(Setting(Model(), labels, 0, 10, lambda: states))
+    objective.start(Setting(Model(), labels, 0, lambda: states))
     logits = torch.randn(60, 2, 2, requires_grad=True)
     step = bare_step(logits, torch.from_numpy(labels))
     torch.manual_seed(3)
