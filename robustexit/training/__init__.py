@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from robustexit.training.arguments import TrainSpec
+    from robustexit.training.objectives import Objective
     from robustexit.training.regimes import Regime, Stage, build_regime
     from robustexit.training.results import EpochRecord, ExitAccuracy, TrainResult, read_result
     from robustexit.training.trainer import train
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EpochRecord",
     "ExitAccuracy",
+    "Objective",
     "Regime",
     "Stage",
     "TrainResult",
@@ -29,6 +31,7 @@ __all__ = [
 
 _HOMES = {
     "TrainSpec": "arguments",
+    "Objective": "objectives",
     "Regime": "regimes",
     "Stage": "regimes",
     "build_regime": "regimes",

@@ -349,7 +349,7 @@ def test_runs_of_an_earlier_version_are_still_theirs(spec, train_data, tmp_path)
     path.write_text(json.dumps(record))
     assert run(spec, train_data, None, tmp_path / "out").status == "already finished"
     other = spec.model_copy(update={"head": "random-projection", "head_options": {"seed": 7, "projection": 4}})
-    with pytest.raises(RunError, match="head_options: {} there"):
+    with pytest.raises(RunError, match=r"head_options: \{\} there"):
         run(other, train_data, None, tmp_path / "out")
 
 
