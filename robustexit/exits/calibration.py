@@ -14,31 +14,56 @@ from robustexit.errors import ConfigError
 from robustexit.exits.held_out import HeldOut
 from robustexit.exits.policy import ExitPolicy, make_policy, policies, require_deployable
 from robustexit.exits.replay import replay_held_out
+from robustexit.exits.risk import DELTA, Control, Loss, Promise, certify
 from robustexit.parameters import required
 
 
 class Target(BaseModel):
-    """What a calibration aims at: exactly one of the two.
+    """What a calibration aims at: exactly one of `speedup`, `accuracy_drop` and `risk`.
 
     Attributes:
         speedup: Full-depth cost over mean cost, e.g. 1.5.
-        accuracy_drop: Largest loss of accuracy against exit K that is accepted, e.g. 0.01; the fastest setting
-            within it is taken.
+        accuracy_drop: Largest loss of accuracy against exit K that is accepted on the held-out texts, e.g. 0.01; the
+            fastest setting within it is taken.
+        risk: Largest risk that is accepted on texts to come, e.g. 0.05; the fastest setting of which that can be
+            promised is taken (`robustexit.exits.risk`).
+        delta: With `risk`: probability with which learn-then-test may fail; 0.1 if not given.
+        control: With `risk`: how the promise is made, ``learn-then-test`` if not given.
+        loss: With `risk`: what is bounded, ``disagreement`` with exit K if not given.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     speedup: float | None = Field(default=None, gt=1)
     accuracy_drop: float | None = Field(default=None, ge=0, lt=1)
+    risk: float | None = Field(default=None, gt=0, lt=1)
+    delta: float | None = Field(default=None, gt=0, lt=1)
+    control: Control | None = None
+    loss: Loss | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.speedup is None) == (self.accuracy_drop is None):
-            raise ValueError("expected exactly one of speedup and accuracy_drop")
+        if sum(value is not None for value in (self.speedup, self.accuracy_drop, self.risk)) != 1:
+            raise ValueError("expected exactly one of speedup, accuracy_drop and risk")
+        if self.risk is None and not (self.delta is None and self.control is None and self.loss is None):
+            raise ValueError("delta, control and loss belong to risk; expected risk, e.g. risk: 0.05")
+        if self.control == "conformal" and self.delta is not None:
+            raise ValueError("conformal control bounds an expectation and has no delta; leave it out")
         return self
+
+    @property
+    def promise(self) -> Promise | None:
+        """What is promised of the chosen setting, where the target is a risk."""
+        if self.risk is None:
+            return None
+        control = self.control or "learn-then-test"
+        delta = None if control == "conformal" else self.delta or DELTA
+        return Promise(self.risk, self.loss or "disagreement", control, delta)
 
     def describe(self) -> str:
         """Return the target in words."""
+        if self.promise is not None:
+            return self.promise.describe()
         if self.speedup is not None:
             return f"speed-up {self.speedup:g}x"
         return f"at most {self.accuracy_drop:g} below full depth"
@@ -59,6 +84,8 @@ class Calibration:
         exit_shares: Share of inputs that leave at each exit, length K.
         n: Held-out examples.
         data_hash: Content hash of the held-out examples.
+        promise: Where the target is a risk, what was promised and on how many texts it was tested
+            (`robustexit.exits.risk.Certified`); None otherwise.
     """
 
     policy: str
@@ -71,6 +98,7 @@ class Calibration:
     exit_shares: list[float]
     n: int
     data_hash: str
+    promise: dict[str, Any] | None = None
 
     def make(self) -> ExitPolicy:
         """Return the calibrated policy."""
@@ -141,23 +169,17 @@ def calibrate(name: str, target: Target, held_out: HeldOut, **parameters: Any) -
         **parameters: Parameters to hold fixed.
 
     Raises:
-        ConfigError: Nothing can leave early at any setting, or no setting meets an accuracy target.
+        ConfigError: Nothing can leave early at any setting, no setting meets an accuracy target, or a risk can be
+            promised of none.
     """
     num_exits = held_out.num_exits
     if num_exits < 2:
         raise ConfigError(f"{name}: the model has one exit, so nothing can leave early; use policy 'fixed'")
-    start = prototype(name, **parameters).fitted(held_out)
-    require_deployable(start)
-    points = [evaluate(policy, held_out) for policy in start.settings(held_out)]
-    points = [point for point in points if point.early > 0]
-    if not points:
-        reason = start.inert_reason(num_exits, held_out.num_classes)
-        raise ConfigError(
-            f"{name}: at no setting does any of {len(held_out.labels)} held-out texts leave before exit {num_exits}"
-            + (f" ({reason})" if reason else "")
-        )
+    start = prototype(name, **parameters)
+    promise = target.promise
+    certified = None if promise is None else certify(start, held_out, promise)
+    chosen = _nearest(start, target, held_out) if certified is None else evaluate(certified.policy, held_out)
     per_exit = held_out.correct.mean(axis=0)
-    chosen = _choose(points, target, float(per_exit[-1]))
     exits = replay_held_out(chosen.policy, held_out).exit
     return Calibration(
         policy=name,
@@ -170,7 +192,23 @@ def calibrate(name: str, target: Target, held_out: HeldOut, **parameters: Any) -
         exit_shares=[float((exits == exit).mean()) for exit in range(1, num_exits + 1)],
         n=len(held_out.labels),
         data_hash=held_out.data_hash,
+        promise=None if certified is None else certified.as_dict(),
     )
+
+
+def _nearest(start: ExitPolicy, target: Target, held_out: HeldOut) -> Point:
+    """Return the setting nearest to a speed-up or accuracy target."""
+    start = start.fitted(held_out)
+    require_deployable(start)
+    points = [evaluate(policy, held_out) for policy in start.settings(held_out)]
+    points = [point for point in points if point.early > 0]
+    if not points:
+        reason = start.inert_reason(held_out.num_exits, held_out.num_classes)
+        raise ConfigError(
+            f"{start.name}: at no setting does any of {len(held_out.labels)} held-out texts leave before exit "
+            f"{held_out.num_exits}" + (f" ({reason})" if reason else "")
+        )
+    return _choose(points, target, float(held_out.correct[:, -1].mean()))
 
 
 def prototype(name: str, **parameters: Any) -> ExitPolicy:
