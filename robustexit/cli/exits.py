@@ -116,6 +116,37 @@ def calibrate(
         out.print(f"stored: {folder / 'exit_policy.json'} (use it as policy 'stored')", highlight=False, soft_wrap=True)
 
 
+@app.command("scale-temperatures")
+def scale_temperatures(
+    model: Model,
+    data: Annotated[str, typer.Option(help="Held-out data: a file, or 'reviews'. Never what is attacked later.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the scaled model.")],
+    labels: Labels = None,
+    fields: Fields = None,
+    label: Label = "label",
+    sample: Annotated[int | None, typer.Option(min=2, help="Use a stratified sample of this size.")] = None,
+    duplicates: Duplicates = "error",
+    store: Store = None,
+    max_length: MaxLength = None,
+    allow_network: Network = False,
+    trust_remote_code: RemoteCode = False,
+) -> None:
+    """Fit one temperature an exit on held-out data and save a model whose logits are divided by them."""
+    network(allow_network)
+    from robustexit.exits.temperature import fit_temperatures
+    from robustexit.victims.scaling import save_scaled
+
+    deployed = _deployed(model, max_length, network=allow_network, remote_code=trust_remote_code)
+    columns = columns_of(labels, fields, label)
+    texts = load_data(
+        data, split="test", sample=sample, columns=columns, duplicates=duplicates, allow_network=allow_network
+    )
+    held_out = _outputs(deployed, texts, store).held_out()
+    save_scaled(deployed.loaded, fit_temperatures(held_out.logits, held_out.labels).tolist(), folder)
+    _print_exits(held_out)
+    out.print(f"model: {folder}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def sweep(
     model: Model,
@@ -208,8 +239,8 @@ def _outputs(deployed: Any, texts: Any, store: Path | None) -> Any:
         return collect_outputs(deployed, texts, store, advance)
 
 
-def _print_exits(held_out: Any, shares: list[float]) -> None:
-    """Print accuracy, calibration error and fitted temperature of every exit, and where the policy leaves."""
+def _print_exits(held_out: Any, shares: list[float] | None = None) -> None:
+    """Print accuracy, calibration error and fitted temperature of every exit, and where a policy leaves."""
     from rich.table import Table
 
     from robustexit.exits.temperature import calibration_error, fit_temperatures
@@ -217,15 +248,10 @@ def _print_exits(held_out: Any, shares: list[float]) -> None:
     temperatures = fit_temperatures(held_out.logits, held_out.labels)
     before = calibration_error(held_out.logits, held_out.labels)
     after = calibration_error(held_out.logits / temperatures[None, :, None], held_out.labels)
-    table = Table("exit", "leaves here, %", "accuracy, %", "ECE", "temperature", "ECE at that temperature")
-    for index, share in enumerate(shares):
+    columns = ["exit", "accuracy, %", "ECE", "temperature", "ECE at that temperature"]
+    table = Table(*columns, *([] if shares is None else ["leaves here, %"]))
+    for index, temperature in enumerate(temperatures):
         right = 100 * held_out.correct[:, index].mean()
-        table.add_row(
-            str(index + 1),
-            f"{100 * share:.1f}",
-            f"{right:.1f}",
-            f"{before[index]:.3f}",
-            f"{temperatures[index]:.2f}",
-            f"{after[index]:.3f}",
-        )
+        cells = [f"{index + 1}", f"{right:.1f}", f"{before[index]:.3f}", f"{temperature:.2f}", f"{after[index]:.3f}"]
+        table.add_row(*cells, *([] if shares is None else [f"{100 * shares[index]:.1f}"]))
     out.print(table)

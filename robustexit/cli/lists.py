@@ -16,10 +16,12 @@ class Kind(str, Enum):
     """What `robustexit list` can list."""
 
     policies = "policies"
+    modules = "modules"
     goals = "goals"
     recipes = "recipes"
     regimes = "regimes"
     heads = "heads"
+    formats = "formats"
 
 
 @app.command("list")
@@ -45,10 +47,12 @@ def _about(member: Any) -> str:
 
 _REGISTRIES = {
     Kind.policies: ("robustexit.exits", "policies"),
+    Kind.modules: ("robustexit.modules", "modules"),
     Kind.goals: ("robustexit.attacks.goals", "goals"),
     Kind.recipes: ("robustexit.attacks.recipes", "recipes"),
     Kind.regimes: ("robustexit.training.regimes", "regimes"),
     Kind.heads: ("robustexit.models", "heads"),
+    Kind.formats: ("robustexit.models.imported", "formats"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Commands that make models: training them."""
+"""Commands that make models: training them, and importing those of other projects."""
 
 from __future__ import annotations
 
@@ -89,6 +89,44 @@ def train(
         permissions=Permissions(network=allow_network, remote_code=trust_remote_code),
     )
     _print_training(result, found, folder)
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    source: Annotated[Path, typer.Argument(help="Folder with config.json and weights, or the weights file.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the imported model.")],
+    format: Annotated[
+        str | None, typer.Option(help="Its format (see `robustexit list formats`); told from its tensors by default.")
+    ] = None,
+    labels: Labels = None,
+    fields: Fields = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of the tokenizer, if its files are not beside the weights.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=8, help="Token limit; the encoder's own by default.")] = None,
+) -> None:
+    """Read a DeeBERT, PABEE, BERxiT, ElasticBERT or Past-Future checkpoint into a multi-exit model."""
+    from robustexit.victims.importing import import_with_modules
+
+    report, modules = import_with_modules(
+        source,
+        format,
+        folder,
+        label_names=labels.split(",") if labels else None,
+        field_names=tuple(fields.split(",")) if fields else ("text",),
+        tokenizer=tokenizer,
+        max_length=max_length,
+    )
+    out.print(
+        f"{report.format}: {report.num_exits} exits, {len(report.placed)} tensors placed, {len(report.unplaced)} not",
+        highlight=False,
+        markup=False,
+    )
+    for name, reason in report.unplaced.items():
+        out.print(f"not placed: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    for name in modules:
+        out.print(f"post-hoc module: {name} (policy {name!r})", highlight=False, markup=False)
+    out.print(f"model: {folder}", highlight=False, soft_wrap=True)
 
 
 def _print_training(result: Any, found: Any, folder: Path) -> None:

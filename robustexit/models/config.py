@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,19 @@ def check_exit_layers(exit_layers: Sequence[int], encoder_layers: int) -> tuple[
     return layers
 
 
+def check_temperatures(temperatures: Sequence[float] | None, num_exits: int) -> tuple[float, ...] | None:
+    """Return the temperatures as a tuple once there is a positive one for each exit.
+
+    Raises:
+        ConfigError: Another number of them, or one that is not positive and finite.
+    """
+    if temperatures is None:
+        return None
+    if len(temperatures) != num_exits or not all(0 < value < math.inf for value in temperatures):
+        raise ConfigError(f"temperatures: expected {num_exits} positive numbers, one an exit, got {list(temperatures)}")
+    return tuple(float(value) for value in temperatures)
+
+
 def _encoder_config(encoder: PretrainedConfig | Mapping[str, Any] | None) -> PretrainedConfig:
     if isinstance(encoder, PretrainedConfig):
         # A copy, since Hugging Face writes the attention implementation into nested configurations.
@@ -88,6 +102,8 @@ class MultiExitConfig(PretrainedConfig):
         exit_layers: Encoder layers (1-based) that have a head, strictly increasing; None for every layer.
         head: Registered head name.
         head_options: Options of the head by name; those not given take the head's defaults and are saved as well.
+        temperatures: What each exit's logits are divided by, one an exit (`robustexit scale-temperatures`); None for
+            unscaled logits.
         pooling: Registered pooling name: what of a layer's state the head reads.
         dropout: Dropout probability in the heads.
         head_norm: Put a LayerNorm between pooling and head; None chooses it for encoders whose inner states
@@ -120,6 +136,7 @@ class MultiExitConfig(PretrainedConfig):
         max_length: int | None = None,
         training: Mapping[str, Any] | None = None,
         head_options: Mapping[str, Any] | None = None,
+        temperatures: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         self.encoder = _encoder_config(encoder)
@@ -141,6 +158,7 @@ class MultiExitConfig(PretrainedConfig):
             raise ConfigError(f"max_length: expected 1 to {limit} tokens (the encoder's positions), got {max_length}")
         self.head = head
         self.head_options: dict[str, Any] = all_head_options(head, head_options or {})
+        self.temperatures = check_temperatures(temperatures, len(self.exit_layers))
         self.pooling = pooling
         self.dropout = dropout
         self.head_norm = self.encoder.model_type == "modernbert" if head_norm is None else head_norm

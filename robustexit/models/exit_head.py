@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from robustexit.errors import ConfigError
 from robustexit.models.config import MultiExitConfig
 from robustexit.models.heads import ContextHead, EarlierExits, HeadInputs, build_head, poolings
 
@@ -36,6 +37,14 @@ class ExitHead(nn.Module):
             previous=None if previous is None else previous.head,
             pooling=self.pooling,
         )
+        if config.temperatures is not None:
+            if self.reads_earlier:
+                raise ConfigError(
+                    f"temperatures: head {config.head!r} reads the logits of earlier exits, which scaling would "
+                    "change; use the policy 'calibrated-max-probability' instead"
+                )
+            # A buffer, so that it is saved with the weights and part of their hash.
+            self.register_buffer("temperature", torch.tensor(config.temperatures[exit - 1]))
 
     @property
     def reads_tokens(self) -> bool:
@@ -93,7 +102,8 @@ class ExitHead(nn.Module):
         if rows < at_least:
             gathered = torch.cat([gathered, gathered.new_zeros(at_least - rows, gathered.shape[1])])
         logits: torch.Tensor = head.classify(gathered) if isinstance(head, ContextHead) else head(gathered)
-        return logits[:rows]
+        temperature = getattr(self, "temperature", None)
+        return logits[:rows] if temperature is None else logits[:rows] / temperature
 
 
 def build_exit_heads(config: MultiExitConfig) -> nn.ModuleList:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
+from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
 from robustexit.modules.fit_settings import WHERE, FitSettings
 from robustexit.modules.fitting import as_tensors, minimise
@@ -58,7 +59,7 @@ class CalmMeta(ExitModule):
         super().__init__(shape, settings)
         early = shape.num_exits - 1
         self.probes = nn.ModuleList(
-            nn.Linear(shape.width, 1) for _ in range(min(early, 1) if settings.shared else early)
+            RowLinear(shape.width, 1) for _ in range(min(early, 1) if settings.shared else early)
         )
 
     def score(self, index: int, pooled: torch.Tensor) -> torch.Tensor:

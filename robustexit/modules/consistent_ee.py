@@ -10,6 +10,7 @@ from torch import nn
 
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
+from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
 from robustexit.modules.fit_settings import WHERE, FitSettings
 from robustexit.modules.fitting import as_tensors, minimise
@@ -59,7 +60,7 @@ class ConsistentEE(ExitModule):
     def __init__(self, shape: ModuleShape, settings: ConsistentEESettings) -> None:
         super().__init__(shape, settings)
         self.policies = nn.ModuleList(
-            nn.Sequential(nn.Linear(shape.width, settings.hidden), nn.GELU(), nn.Linear(settings.hidden, 1))
+            nn.Sequential(RowLinear(shape.width, settings.hidden), nn.GELU(), RowLinear(settings.hidden, 1))
             for _ in range(shape.num_exits - 1)
         )
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.exits.rules.confidence import entropy
+from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
 from robustexit.modules.fit_settings import WHERE, FitSettings, require_positive
 from robustexit.modules.fitting import as_tensors, minimise
@@ -72,8 +73,8 @@ class JEIGates(ExitModule):
     def __init__(self, shape: ModuleShape, settings: JEIGatesSettings) -> None:
         super().__init__(shape, settings)
         early = shape.num_exits - 1
-        self.gates = nn.ModuleList(nn.Linear(FEATURES, 1) for _ in range(early))
-        heads = [nn.Linear(shape.width, shape.num_classes) for _ in range(early if settings.train_heads else 0)]
+        self.gates = nn.ModuleList(RowLinear(FEATURES, 1) for _ in range(early))
+        heads = [RowLinear(shape.width, shape.num_classes) for _ in range(early if settings.train_heads else 0)]
         for head in heads:
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)

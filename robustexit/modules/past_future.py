@@ -15,6 +15,7 @@ from typing_extensions import Self
 from robustexit.errors import ModelError
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
+from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
 from robustexit.modules.fitting import as_tensors, minimise
 from robustexit.parameters import require_between, require_count, require_number
@@ -92,12 +93,12 @@ class PastFuture(ExitModule):
     def __init__(self, shape: ModuleShape, settings: PastFutureSettings) -> None:
         super().__init__(shape, settings)
         exits, width, classes = shape.num_exits, shape.width, shape.num_classes
-        self.poolers = nn.ModuleList(nn.Linear(width, width) for _ in range(exits if settings.pooler else 0))
+        self.poolers = nn.ModuleList(RowLinear(width, width) for _ in range(exits if settings.pooler else 0))
         self.imagine_weight = nn.Parameter(torch.empty(exits, width, width))
         self.imagine_bias = nn.Parameter(torch.zeros(exits, width))
         self.weight = nn.Parameter(torch.empty(exits, width, 2 * classes))
         self.bias = nn.Parameter(torch.zeros(exits, 2 * classes))
-        self.gate = nn.Linear(classes, classes)
+        self.gate = RowLinear(classes, classes)
         for parameter in self.parameters():  # biases start at zero, in linear layers too
             if parameter.ndim > 1 and parameter is not self.imagine_bias and parameter is not self.bias:
                 nn.init.normal_(parameter, std=settings.initializer_range)

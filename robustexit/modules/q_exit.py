@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
+from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
 from robustexit.modules.fit_settings import WHERE, FitSettings
 from robustexit.modules.fitting import as_tensors, minimise
@@ -63,9 +64,9 @@ class QExit(ExitModule):
         if shape.num_exits > 1:
             width = 2 * shape.width
             hidden = [
-                layer for _ in range(settings.num_lambda_layers) for layer in (nn.Linear(width, width), nn.Tanh())
+                layer for _ in range(settings.num_lambda_layers) for layer in (RowLinear(width, width), nn.Tanh())
             ]
-            self.exit_head = nn.Sequential(*hidden, nn.Linear(width, 1))
+            self.exit_head = nn.Sequential(*hidden, RowLinear(width, 1))
 
     def start(self, rows: int) -> State:
         """The state before exit 1 is zero."""

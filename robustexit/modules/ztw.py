@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
+from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
 from robustexit.modules.fitting import as_tensors, minimise
 from robustexit.parameters import require_count, require_number, require_one_of
@@ -66,7 +67,7 @@ class CascadeHead(nn.Module):
     def __init__(self, width: int, classes: int, first: bool) -> None:
         super().__init__()
         self.norm = None if first else nn.LayerNorm(classes)
-        self.linear = nn.Linear(width if first else width + classes, classes)
+        self.linear = RowLinear(width if first else width + classes, classes)
 
     def forward(self, pooled: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
         """Return logits [rows, C] from pooled states [rows, D] and the log probabilities [rows, C] before."""

@@ -20,6 +20,7 @@ from robustexit.exits import make_policy, replay
 from robustexit.models import MultiExitForSequenceClassification, load_model
 from robustexit.models.imported import CheckpointFormat, formats, import_checkpoint
 from robustexit.models.imported.base import Layout
+from robustexit.modules import ModuleShape, modules, read_stored
 
 LAYERS, WIDTH, INNER, HEADS, WORDS, CLASSES = 4, 16, 24, 2, 40, 3
 EPS = {"bert": 1e-12, "roberta": 1e-5, "albert": 1e-12, "elasticbert": 1e-12}
@@ -435,6 +436,10 @@ def test_learning_to_exit_comes_with_what_it_reads(saved, words, inputs, tmp_pat
         {"uncertainty": torch.cat([ours, last], 1).numpy()},
     )
     assert taken.exit.tolist() == _first(torch.cat([original, last], 1) < threshold)
+    shape = ModuleShape(LAYERS, CLASSES, pooled.shape[2])
+    module = modules.get("learning-to-exit").from_original(extras, shape)
+    read = read_stored(module, pooled.numpy(), np.zeros((200, LAYERS, CLASSES), dtype=np.float32))
+    torch.testing.assert_close(torch.from_numpy(read.scalars["uncertainty"])[:, :-1], ours, atol=1e-6, rtol=1e-6)
     assert f"{prefix}.pooler.dense.weight" in extras
     assert f"{prefix}.encoder.highway.{LAYERS - 1}.pooler.dense.weight" not in extras
 

@@ -73,4 +73,4 @@ def test_unknown_objective_is_refused() -> None:
 
 
 def test_macs_are_one_inner_product_before_exit_k() -> None:
-    assert make_module("calm-meta", ModuleShape(3, 2, 7)).macs().tolist() == [7, 7, 0]
+    assert make_module("calm-meta", ModuleShape(3, 2, 8)).macs().tolist() == [8, 8, 0]

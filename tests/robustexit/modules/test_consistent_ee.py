@@ -100,4 +100,4 @@ def test_impossible_settings_are_refused(wrong) -> None:
 
 
 def test_macs_by_hand() -> None:
-    assert make_module("consistent-ee", ModuleShape(3, 2, 5), hidden=4).macs().tolist() == [24, 24, 0]
+    assert make_module("consistent-ee", ModuleShape(3, 2, 8), hidden=4).macs().tolist() == [36, 36, 0]

@@ -142,9 +142,9 @@ def test_where_exit_k_is_always_best_the_gates_stay_shut() -> None:
 
 
 def test_macs_by_hand() -> None:
-    # A gate of 4 inputs and a head correction of 5 x 2 before exit K.
-    assert make_module("jei-gates", ModuleShape(3, 2, 5)).macs().tolist() == [14, 14, 0]
-    assert make_module("jei-gates", ModuleShape(3, 2, 5), train_heads=False).macs().tolist() == [4, 4, 0]
+    # A gate of 4 inputs and a head correction of 8 x 2 before exit K.
+    assert make_module("jei-gates", ModuleShape(3, 2, 8)).macs().tolist() == [20, 20, 0]
+    assert make_module("jei-gates", ModuleShape(3, 2, 8), train_heads=False).macs().tolist() == [4, 4, 0]
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"ce_ic_tradeoff": -1}, {"head_learning_rate": 0}])

@@ -11,8 +11,7 @@ from robustexit.exits import HeldOut, make_policy
 from robustexit.exits.replay import replay_held_out
 from robustexit.modules import FitData, ModuleShape, make_module, read_stored
 from robustexit.modules.base import make_settings
-from robustexit.modules.fit_settings import FitSettings
-from robustexit.modules.learning_to_exit import LearningToExit
+from robustexit.modules.learning_to_exit import LearningToExit, LearningToExitSettings
 
 
 def data(n: int = 500, seed: int = 0, right: bool | None = None) -> FitData:
@@ -30,7 +29,7 @@ def uncertainty(module: LearningToExit, found: FitData) -> np.ndarray:
 
 
 def test_uncertainty_follows_the_errors() -> None:
-    module, report = LearningToExit.fitted(data(), FitSettings(batch_size=16))
+    module, report = LearningToExit.fitted(data(), LearningToExitSettings(batch_size=16))
     new = data(seed=1)
     assert ((uncertainty(module, new) > 0.5) == (new.pooled[..., 0] <= 0)).mean() > 0.95
     assert report["wrong_share"] == pytest.approx((data().pooled[..., 0] <= 0).mean())
@@ -38,14 +37,14 @@ def test_uncertainty_follows_the_errors() -> None:
 
 def test_reported_loss_is_the_mean_square() -> None:
     found = data(64)
-    module, report = LearningToExit.fitted(found, FitSettings(epochs=1, learning_rate=1e-12))
+    module, report = LearningToExit.fitted(found, LearningToExitSettings(epochs=1, learning_rate=1e-12))
     wrong = found.pooled[..., 0] <= 0
     assert report["mse"] == pytest.approx(((uncertainty(module, found) - wrong) ** 2).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("right", [True, False])
 def test_all_right_and_all_wrong(right) -> None:
-    module, _ = LearningToExit.fitted(data(right=right), FitSettings(epochs=60, batch_size=16))
+    module, _ = LearningToExit.fitted(data(right=right), LearningToExitSettings(epochs=60, batch_size=16))
     found = uncertainty(module, data(right=right))
     assert found.mean() < 0.2 if right else found.mean() > 0.8
 
@@ -65,9 +64,9 @@ def test_policy_leaves_below_t(t, exits) -> None:
 
 def test_one_layer_serves_all_exits() -> None:
     torch.manual_seed(0)
-    module = make_module("learning-to-exit", ModuleShape(4, 2, 6))
-    assert sum(p.numel() for p in module.parameters()) == 7
-    assert module.macs().tolist() == [6, 6, 6, 6]
+    module = make_module("learning-to-exit", ModuleShape(4, 2, 8))
+    assert sum(p.numel() for p in module.parameters()) == 9
+    assert module.macs().tolist() == [8, 8, 8, 8]
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 1.5}, {"learning_rate": float("inf")}])

@@ -215,12 +215,12 @@ def test_deeper_states_that_follow_from_this_one_are_imagined() -> None:
 
 
 def test_macs_count_pooler_imagination_and_classifiers() -> None:
-    module = make_module("past-future", ModuleShape(3, 2, 10))
-    head = 10 * 4
+    module = make_module("past-future", ModuleShape(3, 4, 12))
+    head = 12 * 8
     assert module.macs().tolist() == [
-        100 + head + 2 * (100 + head) + 4,
-        100 + head + 1 * (100 + head) + 4,
-        100 + head + 4,
+        144 + head + 2 * (144 + head) + 16,
+        144 + head + 1 * (144 + head) + 16,
+        144 + head + 16,
     ]
 
 

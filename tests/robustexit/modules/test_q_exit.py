@@ -94,9 +94,9 @@ def test_exit_1_reads_a_zero_state_before_it() -> None:
 
 
 def test_macs_by_hand() -> None:
-    # Input 2 D = 6: two hidden layers of 6 x 6, one output of 6; nothing at exit K.
-    module = make_module("q-exit", ModuleShape(3, 2, 3), num_lambda_layers=2)
-    assert module.macs().tolist() == [78, 78, 0]
+    # Input 2 D = 8: two hidden layers of 8 x 8, one output of 8; nothing at exit K.
+    module = make_module("q-exit", ModuleShape(3, 2, 4), num_lambda_layers=2)
+    assert module.macs().tolist() == [136, 136, 0]
 
 
 @pytest.mark.parametrize("wrong", [{"beta": -1}, {"lambda_p": 1.5}, {"num_lambda_layers": 0}, {"learning_rate": 0}])

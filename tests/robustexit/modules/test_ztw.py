@@ -100,8 +100,8 @@ def test_one_exit_is_the_model_itself() -> None:
 
 
 def test_macs_are_those_of_the_heads() -> None:
-    module = make_module("ztw", ModuleShape(3, 4, 10))
-    assert module.macs().tolist() == [10 * 4, (10 + 4) * 4, 0]
+    module = make_module("ztw", ModuleShape(3, 4, 12))
+    assert module.macs().tolist() == [12 * 4, (12 + 4) * 4, 0]
 
 
 def test_settings_are_checked() -> None:
