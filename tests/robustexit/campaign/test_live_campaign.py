@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -102,9 +101,8 @@ def test_a_live_cell_is_written_whole(finished: Path) -> None:
         assert pq.read_table(part)["victim"].to_pylist() == [victim] * 6
 
 
-@pytest.mark.parametrize("workers", [2, 3])
-def test_workers_change_nothing(finished: Path, tmp_path: Path, workers: int) -> None:
-    again = run_campaign_file(finished / "live.yaml", Settings(tmp_path / "run", workers=workers))
+def test_workers_change_nothing(finished: Path, tmp_path: Path) -> None:
+    again = run_campaign_file(finished / "live.yaml", Settings(tmp_path / "run", workers=3))
     pd.testing.assert_frame_equal(comparable(again.records), comparable(load_run(finished / "run").records))
 
 
@@ -118,7 +116,7 @@ def test_kill_and_resume_gives_the_same_table(finished: Path, tmp_path: Path, ti
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline and not list(parts.glob("*.parquet")):
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     kept = load_run(tmp_path / "run").records
     assert len(kept) > 0, process.stderr.read().decode() if process.stderr else ""
@@ -132,7 +130,7 @@ def test_kill_and_resume_gives_the_same_table(finished: Path, tmp_path: Path, ti
 
 
 def test_a_live_cell_that_lost_records_runs_again_from_its_start(finished: Path, tmp_path: Path) -> None:
-    run_campaign_file(finished / "live.yaml", Settings(tmp_path / "run", workers=1))
+    shutil.copytree(finished / "run", tmp_path / "run")
     (part,) = parts_of(tmp_path / "run", "learning")
     rows = pq.read_table(part).slice(0, 2).to_pylist()
     part.unlink()
