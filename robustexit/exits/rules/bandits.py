@@ -13,7 +13,7 @@ from typing_extensions import Self
 from robustexit.errors import ConfigError
 from robustexit.exits.policy import Scalars, State, Update, policies
 from robustexit.exits.stream import Arm, Bandit, Lesson, Seen, StreamPolicy
-from robustexit.parameters import require_between
+from robustexit.parameters import require_between, show
 
 ACTIONS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """The thresholds .5, .55 ... .95 of CeeBERT's experiments; sweeps of SplitEE try them as alpha."""
@@ -143,6 +143,11 @@ class CeeBERT(StreamPolicy):
         """The confidence gained since exit 1, less the overhead of the way."""
         way = (seen.exit - 1) / max(seen.num_exits - 1, 1)
         return [Lesson(arm, seen.confidence[-1] - seen.confidence[0] - self.overhead * way)]
+
+    def describe(self) -> str:
+        """Return the policy as it stands in records; the authors' thresholds are not spelt out."""
+        shown = {name: value for name, value in self.parameters.items() if name != "actions" or value != ACTIONS}
+        return f"{self.name}({show(shown)})"
 
     def priced(self, step: float, num_exits: int) -> Self:
         """One exit costs overhead / (K - 1)."""

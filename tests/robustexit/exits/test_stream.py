@@ -227,6 +227,11 @@ def test_a_frozen_policy_names_its_arm_seed_and_burn_in(name: str) -> None:
     assert list(given.settings(held(logits))) == [given]
 
 
+def test_thresholds_of_ones_own_are_spelt_out() -> None:
+    assert "actions" not in policy("ceebert").describe()
+    assert "actions=(0.5, 0.9)" in policy("ceebert", actions=[0.5, 0.9]).describe()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_sweeps_span_early_to_late(name: str) -> None:
     rng = np.random.default_rng(5)
