@@ -124,9 +124,10 @@ def summary(found: Sweep, target: float) -> list[str]:
     """Return one line a policy at one target speed-up, best first, for the terminal."""
     rows = found.table[found.table["target"] == target].sort_values("accuracy", ascending=False)
     return [
-        f"{row.policy:28} {number(row.accuracy, '%'):>5} % ({signed(row.difference, 'points')}) at "
-        f"{number(row.speedup, 'x')}{' (misses the target)' if row.missed else ''}"
-        for row in rows.itertuples()
+        f"{row['policy']:28} {number(float(row['accuracy']), '%'):>5} % "
+        f"({signed(float(row['difference']), 'points')}) at "
+        f"{number(float(row['speedup']), 'x')}{' (misses the target)' if row['missed'] else ''}"
+        for row in rows.to_dict("records")
     ]
 
 

@@ -134,7 +134,8 @@ def load_run(path: str | Path) -> Run:
     folder = Path(path)
     manifest = _read_manifest(folder)
     tables = [_read_part(part, None) for part in _part_paths(folder)]
-    frame = (pa.concat_tables(tables) if tables else SCHEMA.empty_table()).to_pandas()
+    # Columns that came later are empty in parts written before them.
+    frame = pa.concat_tables([SCHEMA.empty_table(), *tables], promote_options="default").to_pandas()
     for column in COLUMNS:
         if column.type == TEXT:
             frame[column.name] = [None if value is None else dict(value) for value in frame[column.name]]

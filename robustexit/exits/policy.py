@@ -107,6 +107,11 @@ class ExitPolicy(ABC):
         return True
 
     @property
+    def constant(self) -> bool:
+        """Whether every input leaves at the same exit, so that an attacker has no savings to take."""
+        return False
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The hyper-parameters by name."""
         return dataclasses.asdict(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -173,7 +174,7 @@ def class_means(data: FitData) -> torch.Tensor:
         ConfigError: A class without an example.
     """
     shape = data.shape
-    labels = torch.as_tensor(data.labels)
+    labels = torch.from_numpy(np.array(data.labels))
     counts = torch.bincount(labels, minlength=shape.num_classes)
     if bool((counts == 0).any()):
         absent = ", ".join(str(label) for label in torch.nonzero(counts == 0).flatten().tolist())

@@ -58,7 +58,7 @@ class FunctionVictim:
         self.num_exits = num_exits
         self.num_classes = num_classes
         self.exit_layers = tuple(range(1, num_exits + 1))
-        self.full_depth = self.policy.name == "fixed" or num_exits == 1
+        self.full_depth = self.policy.constant or num_exits == 1
         self._macs = list(layer_macs or range(1, num_exits + 1))
         if len(self._macs) != num_exits:
             raise ConfigError(f"layer_macs: expected {num_exits} values, one for each exit, got {len(self._macs)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from robustexit.models import load_model, weights_hash
 from robustexit.models.imported import ImportReport, import_checkpoint
-from robustexit.modules import FittedOn, ModuleShape, module_folder, modules, save_module
+from robustexit.modules import ExitModule, FittedOn, ModuleShape, module_folder, modules, save_module
 
 
 def import_with_modules(source: Path, format: str | None, out: Path, **settings: Any) -> tuple[ImportReport, list[str]]:
@@ -38,7 +38,8 @@ def import_with_modules(source: Path, format: str | None, out: Path, **settings:
 def _save(name: str, report: ImportReport, source: Path, out: Path) -> str:
     model = load_model(out).model
     shape = ModuleShape(report.num_exits, len(report.label_names), int(model.config.hidden_size))
-    module = modules.get(name).from_original(report.extras[name], shape)
+    kind: Any = modules.get(name)  # only modules that come with checkpoints can be made of their tensors
+    module: ExitModule = kind.from_original(report.extras[name], shape)
     fitted_on = FittedOn(weights_hash(model), f"imported with {source.name}", "", 0, 0, {})
     save_module(module_folder(out), module, fitted_on)
     return name

@@ -177,7 +177,7 @@ class ModelVictim:
         self.num_classes = shape.num_classes
         self.exit_layers = shape.exit_layers
         # A constant exit, K or another, leaves an attacker no savings to take.
-        self.full_depth = self.policy.name == "fixed" or shape.num_exits == 1
+        self.full_depth = self.policy.constant or shape.num_exits == 1
         answers_depend_on = [
             deployed.loaded.weights_hash,
             self.policy.name,

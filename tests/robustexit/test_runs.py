@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from robustexit import load_run
@@ -122,3 +123,12 @@ def test_key_columns_are_never_empty(folder: RunFolder) -> None:
 
 def test_the_documentation_lists_the_columns() -> None:
     assert document() in DOCS.read_text(encoding="utf-8")
+
+
+def test_parts_written_before_a_column_came_are_read(folder: RunFolder) -> None:
+    path = folder.write_part([row("a")])
+    old = pq.read_table(path).drop_columns(["order_seed"])
+    pq.write_table(old, path)
+    assert load_run(folder.path).records["order_seed"].isna().all()
+    folder.write_part([row("b", order_seed=3)])
+    assert load_run(folder.path).records["order_seed"].tolist()[1] == 3

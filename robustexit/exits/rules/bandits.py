@@ -81,6 +81,11 @@ class UEE(ExitArms):
         """One exit costs lambda_ / K."""
         return replace(self, lambda_=step * num_exits)
 
+    @property
+    def constant(self) -> bool:
+        """Once frozen, the arm is one exit."""
+        return not self.learns
+
     def reads(self, exit: int, num_exits: int) -> bool:
         """Only the arm's exit answers; a live one compares every exit before it with exit 1."""
         return self.arm is None or exit == self.arm or (self.learns and exit < self.arm)

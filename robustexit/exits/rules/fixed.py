@@ -51,6 +51,11 @@ class Fixed(ExitPolicy):
         """Only the head of exit k is needed."""
         return exit == (self.k or num_exits)
 
+    @property
+    def constant(self) -> bool:
+        """Always."""
+        return True
+
     def describe(self) -> str:
         """Return ``fixed(k=3)``, or ``full-depth`` for the last exit."""
         return "full-depth" if self.k is None else super().describe()

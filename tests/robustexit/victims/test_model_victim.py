@@ -154,3 +154,9 @@ def test_padding_is_a_function_of_the_own_token_count() -> None:
     assert padded_length(600, 8192) == 768
     assert padded_length(70, 77) == 77
     assert all(min_rows(length) >= 4 for length in LENGTHS)
+
+
+def test_a_constant_exit_offers_no_savings(deployed) -> None:
+    for policy in (make_policy("fixed", k=2), make_policy("uee-ucb", arm=2)):
+        assert ModelVictim(deployed, policy).full_depth
+    assert not ModelVictim(deployed, make_policy("ceebert", arm=0.8)).full_depth
