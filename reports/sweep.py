@@ -21,7 +21,10 @@ COLUMNS: Final = 5
 PANEL: Final = (150, 105)
 """Width and height of one panel in pixels."""
 
-PICTURE_SCALE: Final = 1.5
+GRID: Final = 40
+"""Rows of the grid that the points of the other policies are thinned to."""
+
+PICTURE_SCALE: Final = 1.25
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class About:
 
 
 def write_sweep(found: Sweep, about: About, folder: Path) -> list[Path]:
-    """Write ``curve.csv``, ``table.csv``, ``sweep.md``, ``curves.svg`` and ``curves.png``.
+    """Write ``curve.csv``, ``table.csv``, ``streams.csv``, ``sweep.md``, ``curves.svg`` and ``curves.png``.
 
     Args:
         found: The sweep.
@@ -66,6 +69,7 @@ def write_sweep(found: Sweep, about: About, folder: Path) -> list[Path]:
         "curve.csv": found.curve.to_csv(index=False).encode(),
         "table.csv": found.table.to_csv(index=False).encode(),
         "sweep.md": markdown(found, about).encode(),
+        "streams.csv": found.streams.to_csv(index=False).encode(),
         "curves.svg": str(vl_convert.vegalite_to_svg(chart)).encode(),
         "curves.png": bytes(vl_convert.vegalite_to_png(chart, scale=PICTURE_SCALE)),
     }
@@ -84,7 +88,7 @@ def markdown(found: Sweep, about: About) -> str:
         "speed-up reached on the evaluated texts (full-depth multiply-accumulates over spent ones, heads and modules "
         "included).",
         "",
-        *_table(found.table),
+        *([] if found.table.empty else _table(found.table)),
     ]
     lines += [
         "",
@@ -92,8 +96,9 @@ def markdown(found: Sweep, about: About) -> str:
     ]
     missed = "† no setting within 10 % of this speed-up on the calibration texts; the nearest one stands here."
     lines += ["", missed] if bool(found.table["missed"].any()) else []
-    bounds = found.table.loc[~found.table["deployable"], "policy"].unique()
+    bounds = found.curve.loc[found.curve["deployable"].eq(False), "policy"].unique()
     lines += ["", f"Not deployable, a bound: {', '.join(bounds)}."] if len(bounds) else []
+    lines += _streams(found.streams)
     if about.modules:
         lines += ["", "Post-hoc modules: " + "; ".join(f"{k} fitted on {v}" for k, v in about.modules.items()) + "."]
     if found.skipped:
@@ -120,6 +125,31 @@ def _table(table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def _streams(streams: pd.DataFrame) -> list[str]:
+    """Return the table of stream policies, or nothing where there are none."""
+    if streams.empty:
+        return []
+    lines = [
+        "",
+        "Stream policies at their defaults, frozen after a burn-in on the calibration texts, and live from nothing on "
+        "the evaluated texts (mean and standard deviation over orders of the texts):",
+        "",
+        "| policy | evaluation | accuracy, % | speed-up | arm |",
+        "| --- | --- | ---: | ---: | --- |",
+    ]
+    for row in streams.to_dict("records"):
+        live = row["evaluation"] == "live"
+        spread = [
+            f" ± {number(float(row[f'{name}_deviation']), unit)}"
+            for name, unit in (("accuracy", "%"), ("speedup", "x"))
+        ]
+        accuracy, speedup = number(float(row["accuracy"]), "%"), number(float(row["speedup"]), "x")
+        shown = [accuracy + spread[0], speedup + spread[1]] if live else [accuracy, speedup]
+        evaluation = f"live, {row['orders']} orders" if live else "frozen"
+        lines.append(f"| `{row['policy']}` | {evaluation} | {shown[0]} | {shown[1]} | {row['arms']} |")
+    return lines
+
+
 def summary(found: Sweep, target: float) -> list[str]:
     """Return one line a policy at one target speed-up, best first, for the terminal."""
     rows = found.table[found.table["target"] == target].sort_values("accuracy", ascending=False)
@@ -134,7 +164,7 @@ def summary(found: Sweep, target: float) -> list[str]:
 def curves(found: Sweep) -> Any:
     """Return the chart: a panel a policy, every setting a dot, all policies in grey behind, single exits as a line."""
     data = found.curve.assign(percent=100 * found.curve["accuracy"], cost_percent=100 * found.curve["cost"])
-    shown = [name for name in data["policy"].unique() if name != CONTROL]
+    shown = [name for name in data["policy"].unique() if name != CONTROL] or [CONTROL]
     # Random exits reach far below everything else: the axis follows the single exits and what lies above them.
     low = float(data.loc[data["policy"] == CONTROL, "percent"].min()) if CONTROL in set(data["policy"]) else 0.0
     top = float(data["percent"].max())
@@ -167,14 +197,20 @@ def _panel(data: pd.DataFrame, name: str, domain: Sequence[float], *, first: boo
         title="accuracy, %" if first else None,
         scale=alt.Scale(domain=list(domain), nice=False, zero=False, clamp=True),
     )
-    others = data[(data["policy"] != name) & data["deployable"] & (data["policy"] != CONTROL)]
-    # One grey dot a small cell: thousands of them would say no more and make a heavy file.
-    thin = others.assign(cell=others["cost_percent"].round(0).astype(str) + others["percent"].round(1).astype(str))
-    thin = thin.drop_duplicates("cell")[["cost_percent", "percent"]]
-    behind = alt.Chart(thin).mark_circle(size=5, color=QUIET, opacity=0.25).encode(x=x, y=y)
+    behind = alt.Chart(_thinned(data, name, domain)).mark_circle(size=5, color=QUIET, opacity=0.35).encode(x=x, y=y)
     exits = data.loc[data["policy"] == CONTROL, ["cost_percent", "percent"]]
     line = alt.Chart(exits).mark_line(color="#444444", strokeDash=[3, 2], strokeWidth=1).encode(x=x, y=y)
-    mine = data.loc[data["policy"] == name, ["cost_percent", "percent"]]
+    mine = data.loc[data["policy"] == name, ["cost_percent", "percent"]].round(3)
     dots = alt.Chart(mine).mark_circle(size=14, color=CLEAN, opacity=0.9).encode(x=x, y=y)
     width, height = PANEL
     return alt.layer(behind, line, dots).properties(width=width, height=height, title=name)
+
+
+def _thinned(data: pd.DataFrame, name: str, domain: Sequence[float]) -> pd.DataFrame:
+    """Return the other policies' points, one a cell of a grid: thousands would say no more and make a heavy file."""
+    others = data[(data["policy"] != name) & data["deployable"].eq(True) & (data["policy"] != CONTROL)]
+    step = (domain[1] - domain[0]) / GRID
+    grid = pd.DataFrame(
+        {"cost_percent": 2 * (others["cost_percent"] / 2).round(), "percent": step * (others["percent"] / step).round()}
+    )
+    return grid.drop_duplicates().round(2)

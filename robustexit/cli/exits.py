@@ -75,6 +75,10 @@ def calibrate(
     policy: Annotated[str, typer.Option(help="Exit policy to calibrate (see `robustexit list policies`).")],
     speedup: Annotated[float | None, typer.Option(help="Speed-up to aim at, e.g. 1.5.")] = None,
     accuracy_drop: Annotated[float | None, typer.Option(help="Or: accuracy it may lose, e.g. 0.01.")] = None,
+    risk: Annotated[float | None, typer.Option(help="Or: risk that is promised on texts to come, e.g. 0.05.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Probability with which the promise may fail; 0.1.")] = None,
+    control: Annotated[str | None, typer.Option(help="How it is made: learn-then-test or conformal.")] = None,
+    loss: Annotated[str | None, typer.Option(help="What it bounds: disagreement (with exit K) or error-gap.")] = None,
     setting: Setting = None,
     labels: Labels = None,
     fields: Fields = None,
@@ -94,7 +98,8 @@ def calibrate(
     from robustexit.exits.policy import policies
     from robustexit.victims.stored import StoredPolicy, save_stored_policy
 
-    target = checked(Target, {"speedup": speedup, "accuracy_drop": accuracy_drop})
+    aims = {"speedup": speedup, "accuracy_drop": accuracy_drop, "risk": risk}
+    target = checked(Target, {**aims, "delta": delta, "control": control, "loss": loss})
     deployed = _deployed(model, max_length, network=allow_network, remote_code=trust_remote_code)
     columns = columns_of(labels, fields, label)
     texts = load_data(
@@ -110,6 +115,9 @@ def calibrate(
         highlight=False,
         markup=False,
     )
+    if found.promise is not None:
+        proposing, testing, lost = (found.promise[key] for key in ("proposing", "testing", "lost"))
+        out.print(f"promised: {lost} of {testing} texts lost in the test; {proposing} others proposed the settings")
     if not dry_run:
         folder = Path(deployed.loaded.path)
         save_stored_policy(folder, StoredPolicy(found.make(), found))

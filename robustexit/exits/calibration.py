@@ -17,6 +17,9 @@ from robustexit.exits.replay import replay_held_out
 from robustexit.exits.risk import DELTA, Control, Loss, Promise, certify
 from robustexit.parameters import required
 
+SLACK = 0.02
+"""Share of a wanted speed-up within which settings of several parameters count as equally near."""
+
 
 class Target(BaseModel):
     """What a calibration aims at: exactly one of `speedup`, `accuracy_drop` and `risk`.
@@ -143,8 +146,7 @@ def evaluate(policy: ExitPolicy, held_out: HeldOut) -> Point:
 
 def _choose(points: Sequence[Point], target: Target, full_accuracy: float) -> Point:
     if target.speedup is not None:
-        wanted = target.speedup
-        return min(points, key=lambda point: (abs(point.speedup - wanted), -point.accuracy))
+        return nearest(points, target.speedup)
     floor = full_accuracy - (target.accuracy_drop or 0.0)
     good = [point for point in points if point.accuracy >= floor - 1e-12]
     if not good:
@@ -155,6 +157,28 @@ def _choose(points: Sequence[Point], target: Target, full_accuracy: float) -> Po
             "Accept a larger accuracy_drop or train the heads longer"
         )
     return max(good, key=lambda point: (point.speedup, point.accuracy))
+
+
+def nearest(points: Sequence[Point], speedup: float) -> Point:
+    """Return the setting that comes nearest to a speed-up; ties go to the more accurate one.
+
+    Where several parameters vary, many settings reach about the same speed-up, some of them badly: those within
+    `SLACK` of the nearest count as equally near.
+
+    Args:
+        points: Settings of one policy on held-out data.
+        speedup: What is wanted.
+    """
+    slack = SLACK * speedup if _parameters_varied(points) > 1 else 0.0
+    least = min(abs(point.speedup - speedup) for point in points)
+    near = [point for point in points if abs(point.speedup - speedup) <= least + slack]
+    return max(near, key=lambda point: (point.accuracy, -abs(point.speedup - speedup)))
+
+
+def _parameters_varied(points: Sequence[Point]) -> int:
+    """In how many parameters the settings differ."""
+    several = [point.policy.parameters for point in points]
+    return sum(any(one[name] != several[0][name] for one in several) for name in several[0])
 
 
 def calibrate(name: str, target: Target, held_out: HeldOut, **parameters: Any) -> Calibration:

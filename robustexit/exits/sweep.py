@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
 from robustexit.errors import ConfigError, ModelError
-from robustexit.exits.calibration import Point, evaluate, prototype
+from robustexit.exits.calibration import Point, evaluate, nearest, prototype
 from robustexit.exits.held_out import HeldOut
 from robustexit.exits.policy import ExitPolicy, policies
+from robustexit.exits.stream import StreamPolicy, summarise_stream
 
 SETTINGS = 48
 """Settings of a policy on its curve."""
@@ -28,6 +28,18 @@ SPEEDUPS = (1.25, 1.5, 2.0, 3.0)
 
 TOLERANCE = 0.1
 """A policy is taken to miss a speed-up if its nearest setting differs by more than this share of it."""
+
+ORDERS = (0, 1, 2, 3, 4)
+"""Orders of the texts that a live stream policy is run over."""
+
+COLUMNS = (
+    *("policy", "setting", "parameters", "speedup", "cost", "mean_exit", "early"),
+    *("accuracy", "low", "high", "n", "deployable"),
+)
+"""Columns of the curve, and of the table."""
+
+TUNED = ("target", "reached", "missed", "difference")
+"""Columns of the table that the curve has not."""
 
 CONTROL = "fixed"
 """The policy whose points are the exits alone."""
@@ -61,6 +73,9 @@ class Sweep:
         table: One row a policy and target speed-up: the columns of the curve, and target, reached (speed-up on the
             calibration texts), missed (no setting comes near it there), difference (accuracy less full depth's on
             the same texts).
+        streams: Two rows a stream policy, frozen after its burn-in on the calibration texts and live on the evaluated
+            ones from nothing: policy, evaluation, orders (of the texts), accuracy and speedup with their standard
+            deviations over the orders, arms, n. Empty without stream policies.
         skipped: Policy -> why it is not there.
         seconds: Policy -> seconds spent.
         full_depth: Accuracy of exit K on the evaluated texts.
@@ -68,6 +83,7 @@ class Sweep:
 
     curve: pd.DataFrame
     table: pd.DataFrame
+    streams: pd.DataFrame
     skipped: dict[str, str]
     seconds: dict[str, float]
     full_depth: float
@@ -79,6 +95,7 @@ def sweep(
     *,
     speedups: Sequence[float] = SPEEDUPS,
     most: int = SETTINGS,
+    orders: Sequence[int] = ORDERS,
     advance: Callable[[str], None] = lambda name: None,
 ) -> Sweep:
     """Evaluate policies over their settings.
@@ -88,6 +105,7 @@ def sweep(
         outputs: Gives the outputs for a policy's module; raises RobustExitError where there is none.
         speedups: Speed-ups to tune thresholds to on the calibration texts.
         most: Settings on a curve.
+        orders: Seeds of the orders in which live stream policies meet the evaluated texts.
         advance: Told each policy's name when it is done.
 
     Returns:
@@ -96,7 +114,11 @@ def sweep(
     Raises:
         ConfigError: An unknown policy.
     """
-    curve, table, skipped, seconds = [], [], {}, {}
+    curve: list[dict[str, object]] = []
+    table: list[dict[str, object]] = []
+    streams: list[dict[str, object]] = []
+    skipped: dict[str, str] = {}
+    seconds: dict[str, float] = {}
     full_depth = float(outputs(None).evaluated.correct[:, -1].mean())
     for name in names:
         started = time.perf_counter()
@@ -104,26 +126,46 @@ def sweep(
         try:
             split = outputs(kind.module)
             start = prototype(name).fitted(split.calibration)
-            points = _points(start, split, most)
+            found = _settings(start, split, most)
+            streams += _streams(prototype(name), split, orders) if isinstance(start, StreamPolicy) else []
         except (ConfigError, ModelError) as error:
             skipped[name] = str(error)
             continue
-        curve += [_row(point, split.evaluated) | {"source": kind.source} for _, point in points]
+        curve += [_row(one.evaluated, split.evaluated) | {"source": kind.source} for one in found]
         if name != CONTROL:
-            table += [_at(target, points, split.evaluated, full_depth) for target in speedups]
+            table += [_at(target, found, split.evaluated, full_depth) for target in speedups]
         seconds[name] = time.perf_counter() - started
         advance(name)
-    return Sweep(pd.DataFrame(curve), pd.DataFrame(table), skipped, seconds, full_depth)
+    columns = [*COLUMNS, *TUNED]
+    return Sweep(
+        curve=pd.DataFrame(curve, columns=[*COLUMNS, "source"]),
+        table=pd.DataFrame(table, columns=columns),
+        streams=pd.DataFrame(streams),
+        skipped=skipped,
+        seconds=seconds,
+        full_depth=full_depth,
+    )
 
 
-def _points(start: ExitPolicy, split: Split, most: int) -> list[tuple[float, Point]]:
-    """Return, for every setting that lets a text leave early, its calibration speed-up and its evaluation."""
-    found = []
-    for policy in start.settings(split.calibration, most):
-        tuned = evaluate(policy, split.calibration)
-        point = evaluate(policy, split.evaluated)
-        found.append((tuned.speedup, point))
-    if not any(point.early for _, point in found):
+@dataclass(frozen=True)
+class _Setting:
+    """One setting of a policy on both sets of texts."""
+
+    tuned: Point
+    evaluated: Point
+
+
+def _settings(start: ExitPolicy, split: Split, most: int) -> list[_Setting]:
+    """Return every setting tried, evaluated on both sets.
+
+    Raises:
+        ConfigError: Under none of them does a text leave early.
+    """
+    found = [
+        _Setting(evaluate(policy, split.calibration), evaluate(policy, split.evaluated))
+        for policy in start.settings(split.calibration, most)
+    ]
+    if not any(one.evaluated.early for one in found):
         reason = start.inert_reason(split.evaluated.num_exits, split.evaluated.num_classes)
         raise ConfigError(reason or "at no setting does any text leave early")
     return found
@@ -148,16 +190,43 @@ def _row(point: Point, evaluated: HeldOut) -> dict[str, object]:
     }
 
 
-def _at(
-    target: float, points: Sequence[tuple[float, Point]], evaluated: HeldOut, full_depth: float
-) -> dict[str, object]:
-    early = [(reached, point) for reached, point in points if reached > 1] or list(points)
-    distance = [abs(reached - target) for reached, _ in early]
-    reached, point = early[int(np.argmin(distance))]
+def _at(target: float, found: Sequence[_Setting], evaluated: HeldOut, full_depth: float) -> dict[str, object]:
+    early = [one for one in found if one.tuned.early > 0] or list(found)
+    chosen = nearest([one.tuned for one in early], target)
+    point = next(one.evaluated for one in early if one.tuned is chosen)
     return {
         **_row(point, evaluated),
         "target": target,
-        "reached": reached,
-        "missed": bool(abs(reached - target) > TOLERANCE * target),
+        "reached": chosen.speedup,
+        "missed": bool(abs(chosen.speedup - target) > TOLERANCE * target),
         "difference": point.accuracy - full_depth,
     }
+
+
+def _streams(start: StreamPolicy, split: Split, orders: Sequence[int]) -> list[dict[str, object]]:
+    """Return a stream policy frozen after its burn-in on the calibration texts, and live on the evaluated ones."""
+    frozen = evaluate(start.fitted(split.calibration), split.evaluated)
+    live = summarise_stream(start, split.evaluated, orders)
+    mode = {"policy": start.name, "n": len(split.evaluated.labels)}
+    return [
+        {
+            **mode,
+            "evaluation": "frozen",
+            "orders": 1,
+            "accuracy": frozen.accuracy,
+            "accuracy_deviation": 0.0,
+            "speedup": frozen.speedup,
+            "speedup_deviation": 0.0,
+            "arms": frozen.policy.describe(),
+        },
+        {
+            **mode,
+            "evaluation": "live",
+            "orders": len(orders),
+            "accuracy": live.accuracy.mean,
+            "accuracy_deviation": live.accuracy.deviation,
+            "speedup": live.speedup.mean,
+            "speedup_deviation": live.speedup.deviation,
+            "arms": "learned " + ", ".join(f"{arm:g}" for arm in live.learned_arms),
+        },
+    ]

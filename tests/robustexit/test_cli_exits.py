@@ -46,6 +46,10 @@ def test_fit_calibrate_sweep(place: Path, monkeypatch, capsys) -> None:
     stored = json.loads((place / "model/exit_policy.json").read_text())
     assert stored["policy"] == "learning-to-exit"
     assert call(monkeypatch, "attack", "the dull story", "--model", "model", "--label", "0", "--policy", "stored") == 0
+    risk = ["--policy", "entropy", "--risk", "0.7", "--loss", "disagreement", "--dry-run"]
+    assert call(monkeypatch, "calibrate", "model", "--data", "texts.jsonl", *risk, *data) == 0
+    assert "learn-then-test" in capsys.readouterr().out
+    assert json.loads((place / "model/exit_policy.json").read_text())["policy"] == "learning-to-exit"
     names = [part for name in ("fixed", "entropy", "learning-to-exit") for part in ("--policy", name)]
     assert call(monkeypatch, "sweep", "model", "--data", "texts.jsonl", *names, *data, "--out", "out") == 0
     found = pd.read_csv(place / "out/table.csv")
@@ -57,6 +61,13 @@ def test_fit_calibrate_sweep(place: Path, monkeypatch, capsys) -> None:
     assert (place / "out/curves.svg").read_text().startswith("<svg")
 
 
+def test_the_exits_alone_are_a_sweep_without_a_table(place: Path, monkeypatch, capsys) -> None:
+    arguments = ["sweep", "model", "--data", "texts.jsonl", "--labels", "negative,positive", "--policy", "fixed"]
+    assert call(monkeypatch, *arguments) == 0
+    assert len(pd.read_csv(place / "sweep/curve.csv")) == 4
+    assert "Left out" not in (place / "sweep/sweep.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -64,6 +75,9 @@ def test_fit_calibrate_sweep(place: Path, monkeypatch, capsys) -> None:
         (["fit-modules", "--module", "learning-to-exit", "--set", "epoch=2"], "did you mean 'epochs'"),
         (["calibrate", "--policy", "entropi", "--speedup", "2"], "did you mean 'entropy'"),
         (["calibrate", "--policy", "entropy"], "expected exactly one"),
+        (["calibrate", "--policy", "entropy", "--speedup", "2", "--delta", "0.1"], "belong to risk"),
+        (["calibrate", "--policy", "entropy", "--risk", "0.01"], "texts"),
+        (["calibrate", "--policy", "entropy", "--risk", "0.1", "--control", "luck"], "learn-then-test"),
         (["calibrate", "--policy", "learning-to-exit", "--speedup", "2"], "holds no fitted module"),
         (["sweep", "--policy", "entropi"], "did you mean 'entropy'"),
         (["sweep", "--calibration", "texts.jsonl"], "are also in texts"),

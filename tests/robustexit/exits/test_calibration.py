@@ -7,6 +7,7 @@ import pytest
 
 from robustexit.errors import ConfigError
 from robustexit.exits import HeldOut, Target, calibrate, make_policy, refuse_inert
+from robustexit.exits.calibration import Point, nearest
 
 
 def held_out(n: int = 800, exits: int = 6, seed: int = 0) -> HeldOut:
@@ -36,6 +37,15 @@ def test_patience_takes_the_nearest_reachable_speedup() -> None:
     assert found.parameters["t"] in {1, 2, 3, 4}
     assert reachable[1].parameters["t"] == 1
     assert reachable[4].parameters["t"] == 4
+
+
+def test_among_settings_of_two_parameters_that_reach_a_speedup_the_accurate_one_is_taken() -> None:
+    policies = [make_policy("soft-patience", t=t, tau=tau) for t, tau in ((1, 0.1), (2, 0.1), (2, 0.2), (3, 0.2))]
+    reached = [(1.5, 0.70), (1.48, 0.80), (1.47, 0.79), (1.4, 0.95)]
+    points = [Point(policy, s, a, 0.5, 3.0) for policy, (s, a) in zip(policies, reached, strict=True)]
+    assert nearest(points, 1.5) is points[1]
+    one_parameter = [Point(make_policy("entropy", t=t), s, a, 0.5, 3.0) for t, (s, a) in enumerate(reached)]
+    assert nearest(one_parameter, 1.5) is one_parameter[0]
 
 
 def test_accuracy_target_takes_the_fastest_setting_within_it() -> None:

@@ -62,6 +62,16 @@ def test_a_target_out_of_reach_is_marked(split) -> None:
     assert bool(table["missed"].iloc[0])
 
 
+def test_stream_policies_stand_frozen_and_live(split) -> None:
+    found = sweep(["entropy", "ceebert"], no_modules(split), orders=(0, 1, 2))
+    frozen, live = found.streams.to_dict("records")
+    assert (frozen["evaluation"], live["evaluation"], live["orders"]) == ("frozen", "live", 3)
+    assert "arm=" in frozen["arms"]
+    assert live["arms"].startswith("learned ")
+    assert live["speedup_deviation"] > 0
+    assert sweep(["entropy"], no_modules(split)).streams.empty
+
+
 def test_what_cannot_work_is_left_out_with_the_reason(split) -> None:
     found = sweep(["entropy", "learning-to-exit"], no_modules(split), most=8)
     assert found.skipped == {"learning-to-exit": "no fitted module 'learning-to-exit'"}
