@@ -57,9 +57,7 @@ def fit_modules(
 
     deployed = _deployed(model, max_length, network=allow_network, remote_code=trust_remote_code)
     columns = columns_of(labels, fields, label)
-    texts = load_data(
-        data, split="train", sample=sample, columns=columns, duplicates=duplicates, allow_network=allow_network
-    )
+    texts = _texts(deployed, data, "train", sample, columns, duplicates, allow_network)
     outputs = _outputs(deployed, texts, store)
     for name in module or modules.names():
         fitted = fit_and_save(deployed, name, texts, outputs, settings=parameters(setting or []), seed=seed)
@@ -102,9 +100,7 @@ def calibrate(
     target = checked(Target, {**aims, "delta": delta, "control": control, "loss": loss})
     deployed = _deployed(model, max_length, network=allow_network, remote_code=trust_remote_code)
     columns = columns_of(labels, fields, label)
-    texts = load_data(
-        data, split="test", sample=sample, columns=columns, duplicates=duplicates, allow_network=allow_network
-    )
+    texts = _texts(deployed, data, "test", sample, columns, duplicates, allow_network)
     needed = policies.get(policy).module
     held_out = _outputs(deployed, texts, store).held_out(None if needed is None else deployed.module(needed))
     found = choose(policy, target, held_out, **parameters(setting or []))
@@ -146,9 +142,7 @@ def scale_temperatures(
 
     deployed = _deployed(model, max_length, network=allow_network, remote_code=trust_remote_code)
     columns = columns_of(labels, fields, label)
-    texts = load_data(
-        data, split="test", sample=sample, columns=columns, duplicates=duplicates, allow_network=allow_network
-    )
+    texts = _texts(deployed, data, "test", sample, columns, duplicates, allow_network)
     held_out = _outputs(deployed, texts, store).held_out()
     save_scaled(deployed.loaded, fit_temperatures(held_out.logits, held_out.labels).tolist(), folder)
     _print_exits(held_out)
@@ -196,12 +190,11 @@ def sweep(
     for name in wanted:
         policies.get(name)
     speedups = tuple(sorted(speedup)) if speedup else SPEEDUPS
+    deployed = _deployed(model, max_length, network=allow_network, remote_code=trust_remote_code)
     columns = columns_of(labels, fields, label)
 
     def load(source: str, size: int | None) -> Any:
-        return load_data(
-            source, split="test", sample=size, columns=columns, duplicates=duplicates, allow_network=allow_network
-        )
+        return _texts(deployed, source, "test", size, columns, duplicates, allow_network)
 
     evaluated = load(data, sample)
     if calibration is None:
@@ -209,7 +202,6 @@ def sweep(
     else:
         tuned = load(calibration, calibration_sample)
     refuse_shared_texts(tuned, evaluated)
-    deployed = _deployed(model, max_length, network=allow_network, remote_code=trust_remote_code)
     outputs = split_outputs(deployed, _outputs(deployed, tuned, store), _outputs(deployed, evaluated, store))
     with progress("policies", len(wanted)) as advance:
         found = run_sweep(wanted, outputs, speedups=speedups, most=settings, advance=lambda name: advance(1))
@@ -238,6 +230,26 @@ def _deployed(model: str, max_length: int | None, *, network: bool, remote_code:
     from robustexit.victims.model_victim import DeployedModel
 
     return DeployedModel(load_model(model, allow_network=network, trust_remote_code=remote_code), max_length)
+
+
+def _texts(
+    deployed: Any,
+    source: str,
+    split: str,
+    sample: int | None,
+    columns: dict[str, Any],
+    duplicates: str,
+    allow_network: bool,
+) -> Any:
+    """Read data for a model: without --labels, the file's labels are the model's classes in its order."""
+    from robustexit.victims.labels import require_same_labels, stated_labels
+
+    given = {**columns, "labels": columns["labels"] or stated_labels(deployed)}
+    texts = load_data(
+        source, split=split, sample=sample, columns=given, duplicates=duplicates, allow_network=allow_network
+    )
+    require_same_labels(deployed, texts)
+    return texts
 
 
 def _outputs(deployed: Any, texts: Any, store: Path | None) -> Any:

@@ -79,12 +79,14 @@ def test_the_exits_alone_are_a_sweep_without_a_table(place: Path, monkeypatch, c
         (["calibrate", "--policy", "entropy", "--risk", "0.01"], "texts"),
         (["calibrate", "--policy", "entropy", "--risk", "0.1", "--control", "luck"], "learn-then-test"),
         (["calibrate", "--policy", "learning-to-exit", "--speedup", "2"], "holds no fitted module"),
+        (["calibrate", "--policy", "entropy", "--speedup", "2", "--labels", "a,b,c"], "must be the same classes"),
+        (["calibrate", "--policy", "entropy", "--speedup", "2", "--labels", "positive,negative"], "in another order"),
         (["sweep", "--policy", "entropi"], "did you mean 'entropy'"),
         (["sweep", "--calibration", "texts.jsonl"], "are also in texts"),
     ],
 )
 def test_bad_requests(command, message, place: Path, monkeypatch, capsys) -> None:
     name, *rest = command
-    arguments = [name, "model", "--data", "texts.jsonl", "--labels", "negative,positive", *rest]
+    arguments = [name, "model", "--data", "texts.jsonl", *rest]  # labels are the model's by default
     assert call(monkeypatch, *arguments) == 2
     assert message in " ".join(capsys.readouterr().err.split())
