@@ -28,7 +28,8 @@ from robustexit.parameters import build
 from robustexit.registry import Registry
 
 READ_ROWS = 32
-"""Rows a module always reads at least: thin matrix products change kernels below (docs/decisions.md, "Numerics")."""
+"""Rows a module always reads at once: thin matrix products change kernels with their number (docs/decisions.md,
+"Numerics")."""
 
 
 @dataclass(frozen=True)
@@ -124,23 +125,24 @@ class ExitModule(nn.Module, ABC):
         """
 
     def read_exit(self, state: State, exit: int, pooled: torch.Tensor, logits: torch.Tensor) -> Reading:
-        """The same without gradients, and with rows that do not depend on how many there are.
+        """The same without gradients, and with rows that depend neither on their place nor on how many there are.
 
-        A row's result depends on the number of rows in thin matrix products; so at least `READ_ROWS` are read.
+        Rows are read in lots of `READ_ROWS`, the last one filled up with zeros. A module keeps its part by products
+        whose rows do not depend on their place (`robustexit.models.heads.row_linear`).
         """
         rows = len(logits)
-        missing = max(0, READ_ROWS - rows)
+        lots = [slice(at, at + READ_ROWS) for at in range(0, max(rows, 1), READ_ROWS)]
         with torch.inference_mode():
-            after, out, scalars = self.read(
-                {name: _filled(value, missing) for name, value in state.items()},
-                exit,
-                _filled(pooled, missing),
-                _filled(logits, missing),
-            )
+            read = [
+                self.read(
+                    {name: _lot(value, at) for name, value in state.items()}, exit, _lot(pooled, at), _lot(logits, at)
+                )
+                for at in lots
+            ]
         return Reading(
-            {name: value[:rows] for name, value in after.items()},
-            out[:rows].float(),
-            {name: value[:rows].float() for name, value in scalars.items()},
+            {name: _joined([lot.state[name] for lot in read], rows) for name in read[0].state},
+            _joined([lot.logits for lot in read], rows).float(),
+            {name: _joined([lot.scalars[name] for lot in read], rows).float() for name in read[0].scalars},
         )
 
     def macs(self) -> NDArray[np.int64]:
@@ -215,8 +217,17 @@ def make_module(name: str, shape: ModuleShape, **settings: Any) -> ExitModule:
     return modules.get(name)(shape, make_settings(name, **settings))
 
 
-def _filled(values: torch.Tensor, missing: int) -> torch.Tensor:
-    return torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
+def _lot(values: torch.Tensor, at: slice) -> torch.Tensor:
+    """Return the rows of a lot, filled up with zeros; always a copy, so that every lot lies alike in memory."""
+    part = values[at]
+    lot = values.new_empty(READ_ROWS, *values.shape[1:])
+    lot[: len(part)] = part
+    lot[len(part) :] = 0
+    return lot
+
+
+def _joined(lots: list[torch.Tensor], rows: int) -> torch.Tensor:
+    return (lots[0] if len(lots) == 1 else torch.cat(lots))[:rows]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torch.nn import functional
 from robustexit.errors import ConfigError
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
+from robustexit.models.heads.row_linear import row_linear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
-from robustexit.modules.fitting import as_tensors, minimise
+from robustexit.modules.fitting import as_tensors, minimise, rounding
 from robustexit.parameters import require_count, require_number, require_one_of
 
 _ROWS = 1024
@@ -91,7 +92,7 @@ class ClassMeans(ExitModule):
 
     def read(self, state: State, exit: int, pooled: torch.Tensor, logits: torch.Tensor) -> Reading:
         """Return the head's own logits and the two distances."""
-        place = pooled if self.metric is None else pooled @ self.metric[exit - 1].T
+        place = pooled if self.metric is None else row_linear(pooled, self.metric[exit - 1])
         distances = squared_distances(place, self.prototypes[exit - 1]).sqrt()
         answer = logits.argmax(dim=-1) if self.settings.anchor == "answer" else distances.argmin(dim=-1)
         r1 = distances.gather(-1, answer[:, None]).squeeze(-1)
@@ -120,8 +121,10 @@ class ClassMeans(ExitModule):
         settings: ClassMeansSettings = self.settings
         with torch.no_grad():  # start with distances of the order of one, whatever the states' scale
             for index in range(len(metric)):
-                spread = squared_distances(pooled[:_ROWS, index] @ metric[index].T, means[index] @ metric[index].T)
-                metric[index] /= spread.mean().clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+                places = pooled[:_ROWS, index] @ metric[index].T
+                spread = squared_distances(places, means[index] @ metric[index].T).mean()
+                if spread > rounding(places):  # states that are all the same say nothing of scale
+                    metric[index] /= spread.sqrt()
 
         def loss(rows: torch.Tensor) -> torch.Tensor:
             places = torch.einsum("bkd,ked->kbe", pooled[rows], metric)
@@ -185,5 +188,5 @@ def class_means(data: FitData) -> torch.Tensor:
     sums = torch.zeros(shape.num_classes, shape.num_exits, shape.width, dtype=torch.float64)
     for start in range(0, len(labels), _ROWS):
         rows = slice(start, start + _ROWS)
-        sums.index_add_(0, labels[rows], torch.as_tensor(data.pooled[rows]).double())
+        sums.index_add_(0, labels[rows], torch.from_numpy(data.pooled[rows].astype(np.float64)))
     return (sums / counts[:, None, None]).transpose(0, 1).float().contiguous()

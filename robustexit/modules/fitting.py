@@ -68,3 +68,8 @@ def as_tensors(data: FitData) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     # Copies: stored outputs are memory-mapped for reading only, which tensors cannot be.
     pooled, logits, labels = (torch.from_numpy(np.array(part)) for part in (data.pooled, data.logits, data.labels))
     return pooled, logits, labels
+
+
+def rounding(states: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared size that rounding alone can give to differences between states [..., D], a scalar."""
+    return torch.finfo(states.dtype).eps ** 2 * states.square().sum(dim=-1).mean()

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from robustexit.errors import ModelError
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
-from robustexit.models.heads.row_linear import RowLinear
+from robustexit.models.heads.row_linear import RowLinear, row_product
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
 from robustexit.modules.fitting import as_tensors, minimise
 from robustexit.parameters import require_between, require_count, require_number
@@ -148,7 +148,7 @@ class PastFuture(ExitModule):
         """Return z_i; nothing else is told to the policy."""
         index = exit - 1
         here = self._pool(index, pooled)
-        past = state["past"] + here @ self.weight[index] + self.bias[index]
+        past = state["past"] + row_product(here, self.weight[index]) + self.bias[index]
         future = self._score(self._imagine(index, here), index + 1)
         return Reading({"past": past}, self._mix(past, future, exit), {})
 
@@ -181,12 +181,12 @@ class PastFuture(ExitModule):
     def _imagine(self, index: int, here: torch.Tensor) -> torch.Tensor:
         """Return the states of exits index + 2 .. K that exit index + 1 imagines, shape [K - index - 1, rows, D]."""
         deeper = slice(index + 1, None)
-        return torch.tanh(here @ self.imagine_weight[deeper] + self.imagine_bias[deeper, None])
+        return torch.tanh(row_product(here, self.imagine_weight[deeper]) + self.imagine_bias[deeper, None])
 
     def _score(self, states: torch.Tensor, first: int) -> torch.Tensor:
         """Sum what the classifiers of exits first + 1, first + 2 .. say of states [exits, rows, D]: [rows, 2 C]."""
         exits = slice(first, first + len(states))
-        return (states @ self.weight[exits] + self.bias[exits, None]).sum(dim=0)
+        return (row_product(states, self.weight[exits]) + self.bias[exits, None]).sum(dim=0)
 
     def _mix(self, past: torch.Tensor, future: torch.Tensor, exit: int) -> torch.Tensor:
         classes = self.shape.num_classes

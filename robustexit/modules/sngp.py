@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
+from robustexit.models.heads.row_linear import row_linear, row_product
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
-from robustexit.modules.fitting import as_tensors, minimise
+from robustexit.modules.fitting import as_tensors, minimise, rounding
 from robustexit.parameters import require_between, require_count, require_number, require_one_of
 
 _WHERE = "post-hoc module 'sngp'"
@@ -109,9 +110,10 @@ class SNGP(ExitModule):
         """Return the shrunk logits and the variance."""
         at = slice(exit - 1, exit)
         phi = self._phi(self._projected(pooled[None], self.projection[at], at))[0]
-        variance = (phi @ self.whitening[exit - 1].T).square().sum(dim=-1)
+        variance = row_linear(phi, self.whitening[exit - 1]).square().sum(dim=-1)
         shrinkage = torch.sqrt(1 + self.settings.gp_mean_field_factor * variance)
-        return Reading(state, (phi @ self.beta[exit - 1]) / shrinkage[:, None], {"variance": variance})
+        mean = row_product(phi, self.beta[exit - 1])
+        return Reading(state, mean / shrinkage[:, None], {"variance": variance})
 
     def fit(self, data: FitData, seed: int) -> dict[str, float]:
         """Learn the projection, then the output weights and their covariance, exit by exit."""
@@ -121,7 +123,7 @@ class SNGP(ExitModule):
             # Two texts lie twice the variance apart; states that are all the same say nothing of scale.
             apart = 2 * states.var(dim=0, correction=0).sum()
             self.centre[index] = states.mean(dim=0)
-            self.scale[index] = apart.sqrt() if apart > 0 else 1.0
+            self.scale[index] = apart.sqrt() if apart > rounding(pooled[:, index]) else 1.0
         report = {"projection_loss": self._learn_projection(pooled, labels, seed)}
         losses, variances = [], []
         for index in range(self.shape.num_exits):
@@ -133,10 +135,12 @@ class SNGP(ExitModule):
     def _projected(self, states: torch.Tensor, projection: torch.Tensor, exits: slice) -> torch.Tensor:
         """Project states [exits, rows, D] with weights [exits, D, D]."""
         centred = (states - self.centre[exits]) / self.scale[exits]
-        return centred + torch.tanh(centred @ projection.transpose(1, 2) + self.shift[exits])
+        return centred + torch.tanh(row_product(centred, projection.transpose(1, 2)) + self.shift[exits])
 
     def _phi(self, projected: torch.Tensor) -> torch.Tensor:
-        return math.sqrt(2 / self.settings.gp_hidden_dim) * torch.cos(projected @ self.features + self.phases)
+        return math.sqrt(2 / self.settings.gp_hidden_dim) * torch.cos(
+            row_product(projected, self.features) + self.phases
+        )
 
     def _learn_projection(self, pooled: torch.Tensor, labels: torch.Tensor, seed: int) -> float:
         settings: SNGPSettings = self.settings

@@ -1,4 +1,4 @@
-"""A linear layer whose rows do not depend on their place in the batch."""
+"""Linear layers and products whose rows do not depend on their place in the batch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,32 @@ def row_linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
 
     Args:
         states: Shape [rows, in].
-        weight: Shape [out, in].
+        weight: Shape [out, in], row by row in memory (for a transposed one see `row_product`).
         bias: Shape [out], or None.
     """
     missing = -states.shape[-1] % (ALIGNED_BYTES // states.element_size())
     if missing:
         states, weight = functional.pad(states, (0, missing)), functional.pad(weight, (0, missing))
     return functional.linear(states, weight, bias)
+
+
+def row_product(states: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Return `states` @ `matrix`, each row the same wherever it stands in the batch.
+
+    For weights that stand as [in, out]: there the rows of the result must be aligned too (seen with 5 to 11 outputs,
+    at every number of features).
+
+    Args:
+        states: Shape [..., rows, in].
+        matrix: Shape [..., in, out].
+    """
+    size = ALIGNED_BYTES // states.element_size()
+    features, outputs = matrix.shape[-2:]
+    if features % size:
+        states = functional.pad(states, (0, -features % size))
+    if features % size or outputs % size:
+        matrix = functional.pad(matrix, (0, -outputs % size, 0, -features % size))
+    return (states @ matrix)[..., :outputs]
 
 
 class RowLinear(nn.Linear):

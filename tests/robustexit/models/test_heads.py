@@ -16,7 +16,7 @@ from robustexit.models import MacCounter, MultiExitConfig, MultiExitForSequenceC
 from robustexit.models.heads import EarlierExits, HeadInputs, build_head, head_options, poolings
 from robustexit.models.heads.binary import BinaryLinear
 from robustexit.models.heads.random_projection import RandomProjection
-from robustexit.models.heads.row_linear import RowLinear
+from robustexit.models.heads.row_linear import RowLinear, row_product
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 NARROW = {"cla_hidden_size": 8, "cla_heads_num": 2}
@@ -293,6 +293,18 @@ def test_rows_do_not_depend_on_their_place(features):
         order = torch.randperm(32)
         assert torch.equal(layer(states[order]), layer(states)[order])
     torch.testing.assert_close(layer(states), states @ layer.weight.T + layer.bias, **CLOSE)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("outputs", [2, 5, 10, 386])
+@pytest.mark.parametrize("features", [16, 22, 25, 386])
+def test_rows_of_a_product_do_not_depend_on_their_place(features, outputs):
+    matrices, states = torch.randn(3, features, outputs), torch.randn(32, features) / features
+    found = row_product(states, matrices)
+    for _ in range(5):
+        order = torch.randperm(32)
+        assert torch.equal(row_product(states[order], matrices), found[:, order])
+    torch.testing.assert_close(found, states @ matrices, **CLOSE)
 
 
 # --- options

@@ -156,8 +156,8 @@ def test_states_that_are_all_the_same_are_survived() -> None:
 
 
 def test_macs() -> None:
-    module = make_module("sngp", ModuleShape(2, 3, 10), gp_hidden_dim=50)
-    assert module.macs().tolist() == 2 * [10 * 10 + 10 * 50 + 50 * 50 + 50 * 3]
+    module = make_module("sngp", ModuleShape(2, 4, 12), gp_hidden_dim=52)
+    assert module.macs().tolist() == 2 * [12 * 12 + 12 * 52 + 52 * 52 + 52 * 4]
 
 
 def test_settings_are_checked() -> None:
