@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from robustexit.runs import write_atomically
 from robustexit.training import TrainSpec, train
 from robustexit.victims.base import Victim
 from robustexit.victims.custom import load_factory
+from robustexit.victims.labels import require_same_labels
 from robustexit.victims.live import LiveVictim
 from robustexit.victims.model_victim import DeployedModel, ModelVictim
 from robustexit.victims.outputs import Outputs, collect_outputs
@@ -93,19 +95,20 @@ def train_models(spec: CampaignSpec, run: Path, base: Path, permissions: Permiss
     for name, model in spec.models.items():
         if model.train is None:
             continue
-        data = load_dataset_spec(model.train.data, name=name, base=base, allow_network=permissions.network)
-        held_out = None
-        if model.train.eval is not None:
-            held_out = load_dataset_spec(
-                model.train.eval, name=f"{name}-eval", base=base, allow_network=permissions.network
-            )
-        settings = model.train.model_dump(exclude={"data", "eval"})
+        load = partial(load_dataset_spec, base=base, allow_network=permissions.network)
+        data = load(model.train.data, name=name)
+        held_out = None if model.train.eval is None else load(model.train.eval, name=f"{name}-eval")
+        target = None
+        if model.train.target is not None:
+            target = load(model.train.target, name=f"{name}-target", unlabelled=data.label_names)
+        settings = model.train.model_dump(exclude={"data", "eval", "target"})
         settings["backbone"] = _resolve_path(model.train.backbone, base)
         train(
             TrainSpec.parse(settings),
             data,
             held_out,
             model_folder(run, name),
+            target_data=target,
             progress=progress,
             permissions=permissions,
         )
@@ -165,7 +168,7 @@ class VictimBuilder:
         if model.factory is not None:
             return self._from_factory(name, model, splits)
         deployed = self.deployed(victim.model)
-        require_same_labels(name, deployed, splits.whole)
+        require_same_labels(deployed, splits.whole, f"victim {name!r}")
         policy = self._policy(name, victim, dataset, splits, deployed)
         if isinstance(policy, StreamPolicy) and policy.learns:
             burn_in = self._held_out(victim.model, dataset, splits, policy.module) if splits.calibration else None
@@ -239,19 +242,3 @@ def read_calibration(run: Path, dataset: str, victim: str) -> Calibration | None
         return Calibration(**content)
     except (json.JSONDecodeError, TypeError) as error:
         raise RunError(f"{path} cannot be read ({error}); remove it and run again to calibrate anew") from error
-
-
-def require_same_labels(victim: str, deployed: DeployedModel, data: TextDataset) -> None:
-    """Refuse a model whose classes are not the dataset's, or stand in another order.
-
-    Raises:
-        ConfigError: Naming both lists.
-    """
-    names = list(deployed.label_names)
-    expected = list(data.label_names)
-    shown = f"the model's classes are {names}, dataset {data.name!r} has {expected}"
-    if len(names) != len(expected):
-        raise ConfigError(f"victim {victim!r}: {shown}; they must be the same classes")
-    ours, theirs = [name.lower() for name in names], [name.lower() for name in expected]
-    if sorted(ours) == sorted(theirs) and ours != theirs:
-        raise ConfigError(f"victim {victim!r}: {shown}, in another order; reorder the dataset's `labels`")

@@ -61,10 +61,17 @@ class DatasetSpec(_Strict):
 
 
 class TrainingSpec(TrainSpec):
-    """A model trained by the campaign: a training specification and its data."""
+    """A model trained by the campaign: a training specification and its data.
+
+    Attributes:
+        data: What it is trained on.
+        eval: Held-out data for its per-exit accuracies.
+        target: Texts of the domain to adapt to, for the regime `domain-adapted`; they need no labels.
+    """
 
     data: DataSpec
     eval: DataSpec | None = None
+    target: DataSpec | None = None
 
 
 class ModuleSpec(BaseModel):

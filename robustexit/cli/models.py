@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,9 @@ from robustexit.cli.shared import (
     load_data,
     network,
     out,
+    parameters,
 )
+from robustexit.errors import ConfigError
 
 app = typer.Typer()
 
@@ -46,6 +49,21 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=0)] = 5e-5,
     max_length: Annotated[int | None, typer.Option(min=8, help="Token limit.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    regime_option: Annotated[
+        list[str] | None, typer.Option(help="An option of the regime by name, e.g. --regime-option alpha=0.3.")
+    ] = None,
+    head_option: Annotated[
+        list[str] | None, typer.Option(help="An option of the head by name, e.g. --head-option projection=32.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other training setting by name, e.g. --set head_learning_rate=1e-3."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Texts of the domain to adapt to (regime domain-adapted); labels, if any, only report."),
+    ] = None,
+    target_sample: Annotated[int | None, typer.Option(min=2, help="Adapt to a sample of this size.")] = None,
     policy: Annotated[str | None, typer.Option(help="Exit policy to calibrate on --eval and store.")] = None,
     speedup: Annotated[float | None, typer.Option(help="Speed-up the stored policy aims at, e.g. 1.5.")] = None,
     accuracy_drop: Annotated[float | None, typer.Option(help="Or: accuracy it may lose, e.g. 0.01.")] = None,
@@ -59,14 +77,10 @@ def train(
     from robustexit.training import TrainSpec
     from robustexit.victims.training import train_victim
 
-    columns = columns_of(labels, fields, label)
-
-    def load(source: str, split: str, size: int | None) -> Any:
-        return load_data(
-            source, split=split, sample=size, columns=columns, duplicates=duplicates, allow_network=allow_network
-        )
-
-    wanted = {
+    load = partial(
+        load_data, columns=columns_of(labels, fields, label), duplicates=duplicates, allow_network=allow_network
+    )
+    named = {
         "backbone": backbone,
         "regime": regime,
         "head": head,
@@ -77,18 +91,30 @@ def train(
         "learning_rate": learning_rate,
         "max_length": max_length,
         "seed": seed,
+        "regime_options": parameters(regime_option or [], "--regime-option"),
+        "head_options": parameters(head_option or [], "--head-option"),
     }
-    target = {"speedup": speedup, "accuracy_drop": accuracy_drop} if policy else None
+    if target_sample is not None and target is None:
+        raise ConfigError("--target-sample: expected --target, the texts to choose from, got none")
+    spec = checked(TrainSpec, {**named, **_other_settings(setting or [], named)})
+    aim = {"speedup": speedup, "accuracy_drop": accuracy_drop} if policy else None
+    train_data = load(data, split="train", sample=sample)
+    target_data = None
+    if target is not None:
+        target_data = load(target, split="train", sample=target_sample, unlabelled=train_data.label_names)
     result, found = train_victim(
-        checked(TrainSpec, wanted),
-        load(data, "train", sample),
-        load(evaluate, "test", None) if evaluate else None,
+        spec,
+        train_data,
+        load(evaluate, split="test") if evaluate else None,
         folder,
+        target_data=target_data,
         policy=policy,
-        target=checked(Target, target) if target else None,
+        aim=checked(Target, aim) if aim else None,
         permissions=Permissions(network=allow_network, remote_code=trust_remote_code),
     )
     _print_training(result, found, folder)
+    if target_data is not None and not result.target_exits:
+        out.print("the target texts have no labels: no accuracy on them", highlight=False)
 
 
 @app.command("import-checkpoint")
@@ -129,12 +155,35 @@ def import_checkpoint(
     out.print(f"model: {folder}", highlight=False, soft_wrap=True)
 
 
+def _other_settings(settings: list[str], named: dict[str, Any]) -> dict[str, Any]:
+    """Read the training settings that have no option of their own; those that do would contradict it."""
+    found = parameters(settings)
+    renamed = {"exit_layers": "--exits", "regime_options": "--regime-option", "head_options": "--head-option"}
+    for name in found:
+        if name in named:
+            instead = renamed.get(name, "--" + name.replace("_", "-"))
+            raise ConfigError(f"--set: expected a setting without an option of its own, got {name!r}; use {instead}")
+    return found
+
+
+def _brief(value: Any) -> str:
+    """Return what a regime learned on one line, numbers to three digits."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_brief(inner)}" for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_brief(inner) for inner in value) or "none"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def _print_training(result: Any, found: Any, folder: Path) -> None:
-    for exit in result.exits:
-        out.print(
-            f"exit {exit.exit} (layer {exit.layer}): accuracy {exit.accuracy:.3f} [{exit.low:.3f}, {exit.high:.3f}]",
-            highlight=False,
-        )
+    for data, exits in (("", result.exits), ("on the target texts ", result.target_exits)):
+        for exit in exits:
+            shown = f"{exit.accuracy:.3f} [{exit.low:.3f}, {exit.high:.3f}]"
+            out.print(f"exit {exit.exit} (layer {exit.layer}): accuracy {data}{shown}", highlight=False)
+    for stage, facts in result.learned.items():
+        for name, value in facts.items():
+            shown = f"learned ({stage}): {name}: {_brief(value)}"
+            out.print(shown, highlight=False, markup=False, soft_wrap=True)
     if found is not None:
         out.print(
             f"stored {found.make().describe()}: reaches {found.reached_speedup:.2f}x (asked: {found.target}), clean "

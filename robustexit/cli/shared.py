@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,8 +47,16 @@ def checked(kind: Any, values: dict[str, Any]) -> Any:
     return validate(kind, {key: value for key, value in values.items() if value is not None}, "settings")
 
 
-def parameters(settings: list[str]) -> dict[str, Any]:
-    """Read ``name=value`` settings; values are YAML scalars."""
+def parameters(settings: list[str], option: str = "--set") -> dict[str, Any]:
+    """Read ``name=value`` settings; values are YAML.
+
+    Args:
+        settings: What stood after each `option`.
+        option: The option, for messages.
+
+    Raises:
+        ConfigError: Not name=value, a name twice, or a value that is not YAML.
+    """
     import yaml
 
     from robustexit.errors import ConfigError
@@ -56,9 +64,16 @@ def parameters(settings: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"--set: expected name=value, got {setting!r}")
-        found[name.strip()] = yaml.safe_load(value)
+        name = name.strip()
+        if not equals or not name:
+            raise ConfigError(f"{option}: expected name=value, got {setting!r}")
+        if name in found:
+            raise ConfigError(f"{option}: expected {name!r} once, got it again in {setting!r}")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or error
+            raise ConfigError(f"{option}: expected a YAML value for {name!r}, got {value!r} ({problem})") from error
     return found
 
 
@@ -81,6 +96,7 @@ def load_data(
     columns: dict[str, Any] | None = None,
     duplicates: str = "error",
     allow_network: bool = False,
+    unlabelled: Sequence[str] | None = None,
 ) -> Any:
     """Read a dataset named on the command line: a file, or ``reviews`` for the generated corpus.
 
@@ -91,6 +107,7 @@ def load_data(
         columns: What `columns_of` returns.
         duplicates: What becomes of repeated texts; see `robustexit.data.DataSpec`.
         allow_network: Let the Hub be asked.
+        unlabelled: Label names, if the file may lack labels; see `robustexit.data.load_dataset_spec`.
     """
     from robustexit.data import DataSpec, load_dataset_spec
 
@@ -98,7 +115,8 @@ def load_data(
     own = {"builtin": source, "split": split, "n": sample}
     read = {"path": source, "duplicates": duplicates, "sample": sample, **(columns or {})}
     spec = checked(DataSpec, own if generated else read)
-    return load_dataset_spec(spec, name=Path(source).stem, base=Path.cwd(), allow_network=allow_network)
+    name = Path(source).stem
+    return load_dataset_spec(spec, name=name, base=Path.cwd(), allow_network=allow_network, unlabelled=unlabelled)
 
 
 def columns_of(labels: str | None, fields: str | None, label: str) -> dict[str, Any]:

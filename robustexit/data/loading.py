@@ -26,7 +26,14 @@ _USUAL_FIELDS: Final = (
 _DEFAULT_REVIEWS: Final = 1_000
 
 
-def load_dataset_spec(spec: DataSpec, *, name: str, base: Path, allow_network: bool = False) -> TextDataset:
+def load_dataset_spec(
+    spec: DataSpec,
+    *,
+    name: str,
+    base: Path,
+    allow_network: bool = False,
+    unlabelled: Sequence[str] | None = None,
+) -> TextDataset:
     """Load, check and sample the dataset that a campaign names.
 
     Args:
@@ -34,6 +41,8 @@ def load_dataset_spec(spec: DataSpec, *, name: str, base: Path, allow_network: b
         name: The dataset's name in records and reports.
         base: Folder that relative paths start from (the campaign file's).
         allow_network: Whether a Hub dataset may be downloaded.
+        unlabelled: Names of the labels that the rows could have, where they need none: without a label column, or
+            with -1 or nothing in all of it, every label is -1, and a note says so. None: labels are needed.
 
     Returns:
         The dataset, in the order of its source; notes say what was left out.
@@ -44,10 +53,11 @@ def load_dataset_spec(spec: DataSpec, *, name: str, base: Path, allow_network: b
     if spec.builtin is not None:
         dataset = _generated(spec, name)
     elif spec.path is not None:
-        dataset = _checked(spec, name, read_path(spec.path, spec.split, base))
+        dataset = _checked(spec, name, read_path(spec.path, spec.split, base), unlabelled)
     else:
         assert spec.hub is not None  # DataSpec holds exactly one of the three
-        dataset = _checked(spec, name, read_hub(spec.hub, spec.config, spec.revision, spec.split, base, allow_network))
+        table = read_hub(spec.hub, spec.config, spec.revision, spec.split, base, allow_network)
+        dataset = _checked(spec, name, table, unlabelled)
     return dataset if spec.sample is None else stratified_sample(dataset, spec.sample, spec.seed)
 
 
@@ -59,22 +69,40 @@ def _generated(spec: DataSpec, name: str) -> TextDataset:
     return TextDataset(name, made.examples, made.label_names, made.source, made.synthetic, made.notes)
 
 
-def _checked(spec: DataSpec, name: str, table: Table) -> TextDataset:
+def _checked(spec: DataSpec, name: str, table: Table, unlabelled: Sequence[str] | None) -> TextDataset:
     if not len(table):
         raise DataError(f"{table.where}: expected at least one row, got none; is this the right file or split?")
     columns = _field_columns(spec, table)
-    _require(table, "label", spec.label)
+    bare = unlabelled is not None and _has_no_labels(table, spec.label)
+    if not bare:
+        _require(table, "label", spec.label)
     ids = _own_ids(spec, table)
     texts = _texts(table, columns, ids)
-    label_names, labels = read_labels(table, spec.label, spec.labels, ids)
+    if unlabelled is not None and bare:
+        label_names, labels = tuple(unlabelled), [-1] * len(table)
+    else:
+        label_names, labels = read_labels(table, spec.label, spec.labels, ids)
     kept, notes = _distinct(spec, table, texts, labels, ids)
     if ids is None:
         ids = [_content_id(fields) for fields in texts]
-    notes += [f"no row has label {label_names[i]!r}" for i in range(len(label_names)) if i not in set(labels)]
+    if bare:
+        notes.append(f"no labels: {_without(table, spec.label)}")
+    else:
+        notes += [f"no row has label {label_names[i]!r}" for i in range(len(label_names)) if i not in set(labels)]
     if spec.language != "en":
         notes.append(f"language: {spec.language}")
     examples = tuple(Example(ids[i], texts[i], labels[i]) for i in kept)
     return TextDataset(name, examples, label_names, table.source, notes=tuple(notes))
+
+
+def _has_no_labels(table: Table, column: str) -> bool:
+    return column not in table.columns or all(is_null(value) or str(value) == "-1" for value in table.values(column))
+
+
+def _without(table: Table, column: str) -> str:
+    if column not in table.columns:
+        return f"there is no column {column!r}"
+    return f"every row of column {column!r} is -1 or empty"
 
 
 def _require(table: Table, setting: str, column: str) -> None:

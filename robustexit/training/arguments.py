@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from robustexit.errors import ConfigError
 from robustexit.validation import validate
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _with_numbers(value: Any) -> Any:
+    """Read ``1e-5`` as a number: YAML 1.1 takes it for a word, and options have no declared types to go by."""
+    if isinstance(value, Mapping):
+        return {key: _with_numbers(inner) for key, inner in value.items()}
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 class TrainSpec(BaseModel):
@@ -25,11 +34,11 @@ class TrainSpec(BaseModel):
     Attributes:
         backbone: Hub id, local folder or ``embedded:...`` name of the encoder.
         regime: Name of a training regime.
-        regime_options: Keyword options of that regime.
+        regime_options: Keyword options of that regime, by name.
         exit_layers: Encoder layers that get a head, 1-based and rising; None for every layer (for the last
             layer alone where the regime trains a single exit).
         head: Kind of head.
-        head_options: Keyword options of that head.
+        head_options: Keyword options of that head, by name; the options of a head inside another are a mapping.
         pooling: How token states become the state that a head reads.
         epochs: Passes over the data in stages that run the encoder at every step.
         batch_size: Texts a step, also when features are computed.
@@ -50,10 +59,10 @@ class TrainSpec(BaseModel):
 
     backbone: str
     regime: str = "joint"
-    regime_options: dict[str, bool | int | float | str] = {}
+    regime_options: dict[str, JsonValue] = {}
     exit_layers: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     head: str = "linear"
-    head_options: dict[str, bool | int | float | str] = {}
+    head_options: dict[str, JsonValue] = {}
     pooling: str = "mean"
     epochs: int = Field(default=1, ge=1)
     batch_size: int = Field(default=32, ge=1)
@@ -68,6 +77,11 @@ class TrainSpec(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["fp32", "bf16"] = "fp32"
     checkpoint_steps: int = Field(default=100, ge=1)
+
+    @field_validator("regime_options", "head_options", mode="before")
+    @classmethod
+    def _numbers(cls, options: Any) -> Any:
+        return _with_numbers(options)
 
     @field_validator("exit_layers")
     @classmethod

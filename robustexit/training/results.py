@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -92,6 +92,7 @@ class TrainResult:
         status: How this call came to it.
         target_exits: Accuracy of each exit on the labelled target texts, which trained without their labels; empty
             without them.
+        learned: What each stage learned beside the weights, by stage name and then by name.
     """
 
     output: Path
@@ -103,6 +104,7 @@ class TrainResult:
     synthetic: bool
     status: Status
     target_exits: tuple[ExitAccuracy, ...] = ()
+    learned: Mapping[str, Any] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, Any]:
         """Return the part of training.json that the run found out."""
@@ -111,6 +113,7 @@ class TrainResult:
             "exits": [asdict(accuracy) for accuracy in self.exits],
             "target_exits": [asdict(accuracy) for accuracy in self.target_exits],
             "history": [asdict(epoch) for epoch in self.history],
+            "learned": dict(self.learned),
             "seconds": round(self.seconds, 3),
             "synthetic": self.synthetic,
             "resumed": self.status == "resumed",
@@ -178,6 +181,7 @@ def read_result(folder: Path) -> TrainResult:
             synthetic=record["synthetic"],
             status="already finished",
             target_exits=tuple(ExitAccuracy(**accuracy) for accuracy in record.get("target_exits", ())),
+            learned=record.get("learned", {}),
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder / TRAINING_FILE}: not a record of this version ({error}); train again") from error

@@ -96,9 +96,9 @@ def train(
         with writing(output):
             resumed = folder.begin(this, initial_weights)
             history, learned = run.run()
-            this.update(initial_weights=initial_weights, learned=learned)
+            this.update(initial_weights=initial_weights)
             data = (train_data, eval_data, target_data)
-            return _finish(run, data, this, history, "resumed" if resumed else "trained")
+            return _finish(run, data, this, history, learned, "resumed" if resumed else "trained")
 
 
 def check_target(regime: Regime, target: TextDataset | None, train_data: TextDataset) -> None:
@@ -208,6 +208,7 @@ def _finish(
     data: Datasets,
     this: dict[str, Any],
     history: list[EpochRecord],
+    learned: dict[str, Any],
     status: Status,
 ) -> TrainResult:
     train_data, eval_data, target_data = data
@@ -223,6 +224,7 @@ def _finish(
         synthetic=any(part is not None and part.synthetic for part in data),
         status=status,
         target_exits=_target_accuracies(run, target_data),
+        learned=learned,
     )
     record = {
         **this,

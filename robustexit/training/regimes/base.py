@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pydantic import JsonValue
+
 from robustexit.errors import ConfigError, unknown_name
 from robustexit.models import MultiExitForSequenceClassification
 from robustexit.registry import Registry
@@ -25,7 +27,7 @@ from robustexit.training.objectives import ExitLoss, Objective, SecondStream, as
 HeadChoice: TypeAlias = Callable[[int], tuple[int, ...]]
 """Number of exits K -> the 1-based exits whose heads learn."""
 
-OptionValue: TypeAlias = bool | int | float | str
+OptionValue: TypeAlias = JsonValue
 """A regime's option as it stands in a YAML file."""
 
 

@@ -390,3 +390,31 @@ def test_public_data(folder, file, labels, rows, fields, shared_data):
     small = load_dataset_spec(spec.model_copy(update={"sample": 50}), name=folder, base=shared_data)
     share = [loaded.labels.count(i) / rows for i in range(len(labels))]
     assert all(abs(small.labels.count(i) - 50 * share[i]) < 1 for i in range(len(labels)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "note"),
+    [
+        ("a.csv", "text\nx\ny\n", "no labels: there is no column 'label'"),
+        ("a.csv", "text,label\nx,-1\ny,-1\n", "no labels: every row of column 'label' is -1 or empty"),
+        ("a.csv", "text,label\nx,\ny,\n", "no labels: every row of column 'label' is -1 or empty"),
+        ("a.jsonl", '{"text": "x", "label": -1}\n{"text": "y", "label": null}\n', "no labels: every row of column"),
+    ],
+)
+def test_rows_without_labels_where_none_are_needed(name, content, note, tmp_path):
+    (tmp_path / name).write_text(content)
+    spec = DataSpec(path=name, sample=1)
+    loaded = load_dataset_spec(spec, name="d", base=tmp_path, unlabelled=NAMES)
+    assert (loaded.labels, loaded.label_names) == ([-1], ("negative", "positive"))
+    assert len(loaded.notes) == 2 and loaded.notes[0].startswith(note)
+    with pytest.raises(DataError):
+        load_dataset_spec(spec, name="d", base=tmp_path)
+
+
+def test_labels_are_read_where_none_are_needed(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nx,positive\ny,negative\n")
+    loaded = load_dataset_spec(DataSpec(path="a.csv"), name="d", base=tmp_path, unlabelled=("other", "names"))
+    assert (loaded.labels, loaded.label_names, loaded.notes) == ([1, 0], ("negative", "positive"), ())
+    (tmp_path / "a.csv").write_text("text,label\nx,positive\ny,\n")
+    with pytest.raises(DataError, match="expected a label in every row"):
+        load_dataset_spec(DataSpec(path="a.csv"), name="d", base=tmp_path, unlabelled=NAMES)

@@ -16,9 +16,23 @@ def test_yaml_becomes_a_spec(tmp_path):
     assert (spec.regime, spec.exit_layers, spec.learning_rate) == ("two-stage", (2, 4), 1e-4)
 
 
+def test_options_of_a_head_inside_a_head_and_numbers_that_yaml_takes_for_words(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        "backbone: x\nhead: shared\nhead_options: {head: mine, options: {rate: 1e-5, name: 1e-5x}}\n"
+        "regime_options: {k: null, rate: -2.5E+3}\n"
+    )
+    spec = TrainSpec.from_yaml(path)
+    assert spec.head_options == {"head": "mine", "options": {"rate": 1e-5, "name": "1e-5x"}}
+    assert spec.regime_options == {"k": None, "rate": -2500.0}
+    assert TrainSpec.parse(spec.model_dump(mode="json")) == spec
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"backbone": "x", "head_options": {"a": {1, 2}}}, "head_options.a"),
+        ({"backbone": "x", "regime_options": [1]}, "regime_options"),
         ({"backbone": "x", "learning_rat": 1}, "did you mean 'learning_rate'"),
         ({"regime": "joint"}, "backbone: missing"),
         ({"backbone": "x", "exit_layers": [3, 2]}, "exit_layers: .*rise without repeats"),
