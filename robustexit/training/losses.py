@@ -69,3 +69,9 @@ def inner_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def inner_divergences(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """Return T^2 KL(p_K, p_i) of exits i < K, shape [K - 1] (logits [B, K, C]); exit K gets no gradient."""
     return exit_divergences(logits[:, :-1], logits[:, -1:], temperature)
+
+
+def true_class_probabilities(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return what every exit gives to the true class, shape [B, K] (logits [B, K, C], labels [B])."""
+    chosen = labels[:, None, None].expand(-1, logits.shape[1], 1)
+    return functional.softmax(logits, dim=-1).gather(2, chosen).squeeze(2)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from robustexit.training.losses import sum_loss
+from robustexit.training.losses import sum_loss, true_class_probabilities
 from robustexit.training.objectives import Objective, Setting, Step
 from robustexit.training.regimes.base import Regime, Stage, check_number, every_head, regimes
 
@@ -165,8 +165,7 @@ class ExemplarImitation(Objective):
 
     @staticmethod
     def _truth(step: Step) -> torch.Tensor:
-        chosen = step.labels[:, None, None].expand(-1, step.logits.shape[1], 1)
-        return functional.softmax(step.logits.detach(), dim=-1).gather(2, chosen).squeeze(2)
+        return true_class_probabilities(step.logits.detach(), step.labels)
 
     @torch.no_grad()
     def after_step(self, step: Step) -> None:
