@@ -150,7 +150,7 @@ def test_what_a_finished_stage_learned_survives_a_kill_in_the_next(spec, train_d
 
 def test_the_guides_examples_work(spec, train_data, tmp_path, monkeypatch):
     guide = Path(__file__).parents[4] / "docs" / "training.md"
-    section = guide.read_text(encoding="utf-8").split("### A regime of your own")[1].split("\n## ")[0]
+    section = guide.read_text(encoding="utf-8").split("## A regime of your own")[1].split("\n## ")[0]
     monkeypatch.setattr(regimes, "_members", dict(regimes._members))
     for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
         exec(block, {})
