@@ -13,7 +13,7 @@ from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
-from robustexit.modules.fit_settings import WHERE, FitSettings
+from robustexit.modules.fit_settings import FitSettings
 from robustexit.modules.fitting import as_tensors, minimise
 from robustexit.modules.leaving import first_exit_log_probabilities
 from robustexit.parameters import require_one_of
@@ -31,13 +31,15 @@ class CalmMetaSettings(FitSettings):
         shared: One probe for all exits, as in the paper, or one an exit.
     """
 
+    where: ClassVar[str] = "post-hoc module 'calm-meta'"
+
     objective: str = "independent"
     shared: bool = True
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        require_one_of(WHERE, "objective", self.objective, OBJECTIVES)
+        require_one_of(self.where, "objective", self.objective, OBJECTIVES)
 
 
 @modules.register("calm-meta")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,15 +16,16 @@ from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.models.heads.row_linear import row_linear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
+from robustexit.modules.fit_settings import FitSettings
 from robustexit.modules.fitting import as_tensors, minimise, rounding
-from robustexit.parameters import require_count, require_number, require_one_of
+from robustexit.parameters import require_between, require_count, require_one_of
 
 _ROWS = 1024
 """Texts at a time in sums over the data, which may be memory-mapped."""
 
 
 @dataclass(frozen=True)
-class ClassMeansSettings:
+class ClassMeansSettings(FitSettings):
     """Which distances, and how a metric is learned.
 
     Attributes:
@@ -38,6 +40,8 @@ class ClassMeansSettings:
         weight_decay: Decoupled weight decay.
     """
 
+    where: ClassVar[str] = "post-hoc module 'class-means'"
+
     metric: str = "euclidean"
     anchor: str = "nearest"
     dim: int = 64
@@ -48,19 +52,18 @@ class ClassMeansSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        where = "class-means settings"
-        require_one_of(where, "metric", self.metric, ("euclidean", "linear"))
-        require_one_of(where, "anchor", self.anchor, ("nearest", "answer"))
-        require_count(where, "dim", self.dim)
-        require_count(where, "epochs", self.epochs)
-        require_number(where, "learning_rate", self.learning_rate)
-        require_count(where, "batch_size", self.batch_size)
-        require_number(where, "weight_decay", self.weight_decay)
+        super().__post_init__()
+        require_one_of(self.where, "metric", self.metric, ("euclidean", "linear"))
+        require_one_of(self.where, "anchor", self.anchor, ("nearest", "answer"))
+        require_count(self.where, "dim", self.dim)
+        require_between(self.where, "weight_decay", self.weight_decay, 0, math.inf)
 
 
 @dataclass(frozen=True)
 class DE3Settings(ClassMeansSettings):
     """The same with a learned metric."""
+
+    where: ClassVar[str] = "post-hoc module 'de3'"
 
     metric: str = "linear"
 

@@ -12,7 +12,7 @@ from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
-from robustexit.modules.fit_settings import WHERE, FitSettings
+from robustexit.modules.fit_settings import FitSettings
 from robustexit.modules.fitting import as_tensors, minimise
 from robustexit.modules.leaving import cross_entropies, first_exit_log_probabilities
 from robustexit.parameters import require_between, require_count
@@ -28,6 +28,8 @@ class ConsistentEESettings(FitSettings):
         sample_k: Ways drawn for a text in a step, at least 2; their mean reward is the baseline.
     """
 
+    where: ClassVar[str] = "post-hoc module 'consistent-ee'"
+
     hidden: int = 32
     alpha: float = 0.05
     sample_k: int = 8
@@ -35,10 +37,10 @@ class ConsistentEESettings(FitSettings):
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        require_count(WHERE, "hidden", self.hidden)
-        require_count(WHERE, "sample_k", self.sample_k)
-        require_between(WHERE, "sample_k", self.sample_k, 2, float("inf"))
-        require_between(WHERE, "alpha", self.alpha, 0, float("inf"))
+        require_count(self.where, "hidden", self.hidden)
+        require_count(self.where, "sample_k", self.sample_k)
+        require_between(self.where, "sample_k", self.sample_k, 2, float("inf"))
+        require_between(self.where, "alpha", self.alpha, 0, float("inf"))
 
 
 @modules.register("consistent-ee")

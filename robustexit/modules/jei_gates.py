@@ -15,7 +15,7 @@ from robustexit.exits.policy import State
 from robustexit.exits.rules.confidence import entropy
 from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
-from robustexit.modules.fit_settings import WHERE, FitSettings, require_positive
+from robustexit.modules.fit_settings import FitSettings, require_positive
 from robustexit.modules.fitting import as_tensors, minimise
 from robustexit.modules.leaving import cross_entropies
 from robustexit.parameters import require_between, require_count
@@ -37,6 +37,8 @@ class JEIGatesSettings(FitSettings):
         train_heads: Whether the heads before K learn with the gates, as in the paper.
     """
 
+    where: ClassVar[str] = "post-hoc module 'jei-gates'"
+
     epochs: int = 3
     head_learning_rate: float = 1e-3
     rounds: int = 4
@@ -47,10 +49,10 @@ class JEIGatesSettings(FitSettings):
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        require_positive("head_learning_rate", self.head_learning_rate)
-        require_positive("max_pos_weight", self.max_pos_weight)
-        require_count(WHERE, "rounds", self.rounds)
-        require_between(WHERE, "ce_ic_tradeoff", self.ce_ic_tradeoff, 0, float("inf"))
+        require_positive(self.where, "head_learning_rate", self.head_learning_rate)
+        require_positive(self.where, "max_pos_weight", self.max_pos_weight)
+        require_count(self.where, "rounds", self.rounds)
+        require_between(self.where, "ce_ic_tradeoff", self.ce_ic_tradeoff, 0, float("inf"))
 
 
 @modules.register("jei-gates")

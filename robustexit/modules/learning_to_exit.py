@@ -29,6 +29,8 @@ class LearningToExitSettings(FitSettings):
         pooler: The layer reads each exit's pooler; only for modules that were imported with their poolers.
     """
 
+    where: ClassVar[str] = "post-hoc module 'learning-to-exit'"
+
     pooler: bool = False
 
 

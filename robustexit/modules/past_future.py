@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.models.heads.row_linear import RowLinear, row_product
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
+from robustexit.modules.fit_settings import FitSettings, require_positive
 from robustexit.modules.fitting import as_tensors, minimise
-from robustexit.parameters import require_between, require_count, require_number
+from robustexit.parameters import require_between
 
-_WHERE = "post-hoc module 'past-future'"
 _ORIGINAL = {
     "pred_layer.weight": "imagine_weight",
     "pred_layer.bias": "imagine_bias",
@@ -33,7 +34,7 @@ _PREFIX = re.compile(r"^(module\.)?(bert\.|roberta\.|albert\.)?")
 
 
 @dataclass(frozen=True)
-class PastFutureSettings:
+class PastFutureSettings(FitSettings):
     """How the module is built and fitted.
 
     Attributes:
@@ -47,6 +48,8 @@ class PastFutureSettings:
         weight_decay: Decoupled weight decay.
     """
 
+    where: ClassVar[str] = "post-hoc module 'past-future'"
+
     pooler: bool = True
     dropout: float = 0.1
     initializer_range: float = 0.02
@@ -57,12 +60,10 @@ class PastFutureSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        require_between(_WHERE, "dropout", self.dropout, 0, 0.99)
-        require_number(_WHERE, "initializer_range", self.initializer_range)
-        require_count(_WHERE, "epochs", self.epochs)
-        require_count(_WHERE, "batch_size", self.batch_size)
-        require_number(_WHERE, "learning_rate", self.learning_rate)
-        require_number(_WHERE, "weight_decay", self.weight_decay)
+        super().__post_init__()
+        require_between(self.where, "dropout", self.dropout, 0, 0.99)
+        require_positive(self.where, "initializer_range", self.initializer_range)
+        require_between(self.where, "weight_decay", self.weight_decay, 0, math.inf)
 
 
 @modules.register("past-future")
@@ -130,12 +131,13 @@ class PastFuture(ExitModule):
                 else:
                     missing.append(theirs)
         if missing:
-            raise ModelError(f"{_WHERE}: the checkpoint lacks {', '.join(missing)}; expected one of the authors' own")
+            absent = ", ".join(missing)
+            raise ModelError(f"{cls.Settings.where}: the checkpoint lacks {absent}; expected one of the authors' own")
         module = cls(shape, PastFutureSettings(pooler=pooler))
         try:
             module.load_state_dict(found)
         except RuntimeError as error:
-            raise ModelError(f"{_WHERE}: the checkpoint does not fit {shape} ({error})") from error
+            raise ModelError(f"{cls.Settings.where}: the checkpoint does not fit {shape} ({error})") from error
         module.requires_grad_(False)
         module.train(False)
         return module

@@ -13,7 +13,7 @@ from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
-from robustexit.modules.fit_settings import WHERE, FitSettings
+from robustexit.modules.fit_settings import FitSettings
 from robustexit.modules.fitting import as_tensors, minimise
 from robustexit.modules.leaving import cross_entropies, first_exit_log_probabilities
 from robustexit.parameters import require_between, require_count
@@ -29,6 +29,8 @@ class QExitSettings(FitSettings):
         lambda_p: Parameter of the geometric prior over exits.
     """
 
+    where: ClassVar[str] = "post-hoc module 'q-exit'"
+
     epochs: int = 5
     learning_rate: float = 1e-3
     num_lambda_layers: int = 3
@@ -38,9 +40,9 @@ class QExitSettings(FitSettings):
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        require_count(WHERE, "num_lambda_layers", self.num_lambda_layers)
-        require_between(WHERE, "beta", self.beta, 0, float("inf"))
-        require_between(WHERE, "lambda_p", self.lambda_p, 0, 1)
+        require_count(self.where, "num_lambda_layers", self.num_lambda_layers)
+        require_between(self.where, "beta", self.beta, 0, float("inf"))
+        require_between(self.where, "lambda_p", self.lambda_p, 0, 1)
 
 
 @modules.register("q-exit")

@@ -14,15 +14,15 @@ from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.models.heads.row_linear import row_linear, row_product
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
+from robustexit.modules.fit_settings import FitSettings
 from robustexit.modules.fitting import as_tensors, minimise, rounding
-from robustexit.parameters import require_between, require_count, require_number, require_one_of
+from robustexit.parameters import require_between, require_count, require_one_of
 
-_WHERE = "post-hoc module 'sngp'"
 _TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
-class SNGPSettings:
+class SNGPSettings(FitSettings):
     """The heads (names as in the authors' code) and their fit.
 
     Attributes:
@@ -41,6 +41,8 @@ class SNGPSettings:
         max_iter: Iterations of L-BFGS from there to the best output weights.
     """
 
+    where: ClassVar[str] = "post-hoc module 'sngp'"
+
     gp_hidden_dim: int = 1024
     gp_kernel_scale: float = 1.0
     spec_norm_bound: float = 0.95
@@ -55,14 +57,14 @@ class SNGPSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("gp_hidden_dim", "spec_norm_iteration", "epochs", "batch_size", "max_iter"):
-            require_count(_WHERE, name, getattr(self, name))
+        super().__post_init__()
+        for name in ("gp_hidden_dim", "spec_norm_iteration", "max_iter"):
+            require_count(self.where, name, getattr(self, name))
         for name in ("gp_kernel_scale", "gp_cov_ridge_penalty"):
-            require_between(_WHERE, name, getattr(self, name), _TINY, math.inf)
-        require_between(_WHERE, "spec_norm_bound", self.spec_norm_bound, 0, 1)
-        require_between(_WHERE, "gp_mean_field_factor", self.gp_mean_field_factor, 0, math.inf)
-        require_one_of(_WHERE, "gp_cov_likelihood", self.gp_cov_likelihood, ("binary_logistic", "gaussian"))
-        require_number(_WHERE, "learning_rate", self.learning_rate)
+            require_between(self.where, name, getattr(self, name), _TINY, math.inf)
+        require_between(self.where, "spec_norm_bound", self.spec_norm_bound, 0, 1)
+        require_between(self.where, "gp_mean_field_factor", self.gp_mean_field_factor, 0, math.inf)
+        require_one_of(self.where, "gp_cov_likelihood", self.gp_cov_likelihood, ("binary_logistic", "gaussian"))
 
 
 @modules.register("sngp")

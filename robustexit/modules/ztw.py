@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,14 +14,13 @@ from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.models.heads.row_linear import RowLinear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
+from robustexit.modules.fit_settings import FitSettings, require_positive
 from robustexit.modules.fitting import as_tensors, minimise
-from robustexit.parameters import require_count, require_number, require_one_of
-
-_WHERE = "post-hoc module 'ztw'"
+from robustexit.parameters import require_between, require_one_of
 
 
 @dataclass(frozen=True)
-class ZeroTimeWasteSettings:
+class ZeroTimeWasteSettings(FitSettings):
     """What stands at the exits and how it is fitted (defaults: the authors' for BERT).
 
     Attributes:
@@ -35,6 +35,8 @@ class ZeroTimeWasteSettings:
         ensemble_learning_rate: Peak rate of the ensembles' weights and biases, which do not decay.
     """
 
+    where: ClassVar[str] = "post-hoc module 'ztw'"
+
     cascade: bool = True
     last: str = "own"
     epochs: int = 5
@@ -45,12 +47,10 @@ class ZeroTimeWasteSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        require_one_of(_WHERE, "last", self.last, ("own", "ensemble"))
-        require_count(_WHERE, "epochs", self.epochs)
-        require_count(_WHERE, "batch_size", self.batch_size)
-        require_number(_WHERE, "learning_rate", self.learning_rate)
-        require_number(_WHERE, "weight_decay", self.weight_decay)
-        require_number(_WHERE, "ensemble_learning_rate", self.ensemble_learning_rate)
+        super().__post_init__()
+        require_one_of(self.where, "last", self.last, ("own", "ensemble"))
+        require_between(self.where, "weight_decay", self.weight_decay, 0, math.inf)
+        require_positive(self.where, "ensemble_learning_rate", self.ensemble_learning_rate)
 
 
 class CascadeHead(nn.Module):

@@ -28,7 +28,7 @@ from robustexit.modules import (
     save_module,
     saved_modules,
 )
-from robustexit.modules.base import READ_ROWS
+from robustexit.modules.base import READ_ROWS, make_settings
 
 WIDTH = 5
 HASH = "a" * 64
@@ -375,6 +375,24 @@ def test_weights_of_another_shape_are_refused(name, tmp_path) -> None:
 
 def test_macs_of_one_linear_layer_by_hand() -> None:
     assert make_module("learning-to-exit", ModuleShape(3, 2, 8)).macs().tolist() == [8, 8, 8]
+
+
+@every_module
+@pytest.mark.parametrize(
+    ("setting", "values"),
+    [
+        ("epochs", (0, 1.5)),
+        ("batch_size", (0, True)),
+        ("learning_rate", (0.0, -1.0, float("inf"), "fast")),
+        ("weight_decay", (-0.1,)),
+    ],
+)
+def test_settings_of_the_fit_are_checked(name, setting, values) -> None:
+    if setting not in {field.name for field in dataclasses.fields(modules.get(name).Settings)}:
+        pytest.skip(f"no {setting}")
+    for value in values:
+        with pytest.raises(ConfigError, match=f"post-hoc module '{name}'.*{setting}"):
+            make_settings(name, **{setting: value})
 
 
 def test_unknown_module_and_setting_are_refused() -> None:
