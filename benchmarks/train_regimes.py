@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000, help="training texts")
     parser.add_argument("--target-rows", type=int, default=500)
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--head-learning-rate", type=float, default=1e-3, help="where heads learn with the encoder")
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--target-max-length", type=int, default=128, help="where target texts are read")
     parser.add_argument("--seed", type=int, default=0)
@@ -134,6 +135,7 @@ def main() -> None:
             head=run.head,
             head_options=run.head_options,
             epochs=chosen.epochs,
+            head_learning_rate=chosen.head_learning_rate,
             max_length=chosen.target_max_length if run.adapts or run.on_target else chosen.max_length,
             seed=chosen.seed,
         )
