@@ -78,6 +78,18 @@ class Threshold(ExitPolicy):
         return [replace(self, t=t) for t in between(self.statistics(held_out)[:, :-1], most)]
 
 
+@dataclass(frozen=True)
+class ModuleScore(Threshold):
+    """A threshold on what the policy's post-hoc module says of an exit alone; the exit's own distribution answers."""
+
+    scalar: ClassVar[str]
+    """The module's scalar that is held against t."""
+
+    def observe(self, state: State, exit: int, logits: torch.Tensor, scalars: Scalars) -> Observation:
+        """Read the module's scalar."""
+        return Observation(state, scalars[self.scalar], torch.softmax(logits, dim=-1))
+
+
 def between(values: torch.Tensor | ArrayLike, most: int = CANDIDATES) -> list[float]:
     """Return cuts halfway between observed values, so that no held-out decision sits on the edge.
 

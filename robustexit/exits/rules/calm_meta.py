@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
-from robustexit.exits.policy import Scalars, State, policies
-from robustexit.exits.threshold import Observation, Threshold
+from robustexit.exits.policy import policies
+from robustexit.exits.threshold import ModuleScore
 
 
 @policies.register("calm-meta")
 @dataclass(frozen=True)
-class CalmMeta(Threshold):
+class CalmMeta(ModuleScore):
     """Leave at the first exit with m_i >= t, m_i the probe's probability that exit i agrees with exit K.
 
     CALM (Schuster et al. 2022, arXiv 2207.07061), whose t is chosen by learn-then-test: calibrate with
@@ -24,10 +22,7 @@ class CalmMeta(Threshold):
     source: ClassVar[str] = "CALM, Schuster et al. 2022, arXiv 2207.07061"
     module: ClassVar[str | None] = "calm-meta"
     leaves: ClassVar[Literal[">=", ">", "<"]] = ">="
-
-    def observe(self, state: State, exit: int, logits: torch.Tensor, scalars: Scalars) -> Observation:
-        """Read the module's probability of agreement."""
-        return Observation(state, scalars["agreement"], torch.softmax(logits, dim=-1))
+    scalar: ClassVar[str] = "agreement"
 
     def inert_reason(self, num_exits: int, num_classes: int) -> str | None:
         """No probability exceeds 1."""

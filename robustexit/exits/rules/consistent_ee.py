@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
-from robustexit.exits.policy import Scalars, State, policies
-from robustexit.exits.threshold import Observation, Threshold
+from robustexit.exits.policy import policies
+from robustexit.exits.threshold import ModuleScore
 
 
 @policies.register("consistent-ee")
 @dataclass(frozen=True)
-class ConsistentEE(Threshold):
+class ConsistentEE(ModuleScore):
     """Leave at the first exit with pi_i > t, pi_i the policy network's probability of leaving.
 
     ConsistentEE (Zeng et al. 2024, arXiv 2312.11882), where t is .5; moving it sweeps one fitted policy, where the
@@ -24,12 +22,9 @@ class ConsistentEE(Threshold):
     source: ClassVar[str] = "ConsistentEE, Zeng et al. 2024, arXiv 2312.11882"
     module: ClassVar[str | None] = "consistent-ee"
     leaves: ClassVar[Literal[">=", ">", "<"]] = ">"
+    scalar: ClassVar[str] = "leave"
 
     t: float = 0.5
-
-    def observe(self, state: State, exit: int, logits: torch.Tensor, scalars: Scalars) -> Observation:
-        """Read the policy network."""
-        return Observation(state, scalars["leave"], torch.softmax(logits, dim=-1))
 
     def inert_reason(self, num_exits: int, num_classes: int) -> str | None:
         """No probability exceeds 1."""

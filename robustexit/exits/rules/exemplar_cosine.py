@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
-from robustexit.exits.policy import Scalars, State, policies
-from robustexit.exits.threshold import Observation, Threshold
+from robustexit.exits.policy import policies
+from robustexit.exits.threshold import ModuleScore
 
 
 @policies.register("exemplar-cosine")
 @dataclass(frozen=True)
-class ExemplarCosine(Threshold):
+class ExemplarCosine(ModuleScore):
     """Leave at the first exit whose state has cosine >= t to the nearest exemplars of the class that it answers.
 
     The exemplars are the post-hoc module ``exemplar-bank``: stored states of confident, right texts, after CFINet's
@@ -24,10 +22,7 @@ class ExemplarCosine(Threshold):
     source: ClassVar[str] = "the exemplars of CFINet, Yuan et al. 2023, ICCV, arXiv 2308.09534, as an exit score"
     module: ClassVar[str | None] = "exemplar-bank"
     leaves: ClassVar[Literal[">=", ">", "<"]] = ">="
-
-    def observe(self, state: State, exit: int, logits: torch.Tensor, scalars: Scalars) -> Observation:
-        """Read the cosine."""
-        return Observation(state, scalars["cosine"], torch.softmax(logits, dim=-1))
+    scalar: ClassVar[str] = "cosine"
 
     def inert_reason(self, num_exits: int, num_classes: int) -> str | None:
         """No cosine exceeds 1."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
-from robustexit.exits.policy import Scalars, State, policies
-from robustexit.exits.threshold import Observation, Threshold
+from robustexit.exits.policy import policies
+from robustexit.exits.threshold import ModuleScore
 
 
 @policies.register("learning-to-exit")
 @dataclass(frozen=True)
-class LearningToExit(Threshold):
+class LearningToExit(ModuleScore):
     """Leave at the first exit with u_i < t, u_i the module's estimate that exit i is wrong.
 
     BERxiT (Xin et al. 2021, EACL). Needs the post-hoc module of the same name.
@@ -23,10 +21,7 @@ class LearningToExit(Threshold):
     source: ClassVar[str] = "BERxiT, Xin et al. 2021, EACL"
     module: ClassVar[str | None] = "learning-to-exit"
     leaves: ClassVar[Literal[">=", ">", "<"]] = "<"
-
-    def observe(self, state: State, exit: int, logits: torch.Tensor, scalars: Scalars) -> Observation:
-        """Read the module's uncertainty."""
-        return Observation(state, scalars["uncertainty"], torch.softmax(logits, dim=-1))
+    scalar: ClassVar[str] = "uncertainty"
 
     def inert_reason(self, num_exits: int, num_classes: int) -> str | None:
         """A sigmoid is never below 0."""

@@ -17,6 +17,7 @@ from robustexit.exits import ExitOutput, ExitPolicy, HeldOut, make_policy, polic
 from robustexit.exits.calibration import prototype
 from robustexit.exits.policy import require_deployable
 from robustexit.exits.replay import replay_held_out
+from robustexit.exits.threshold import Threshold
 from robustexit.modules import ExitModule, FitData, ModuleShape, modules, read_stored
 
 WIDTH = 5
@@ -169,6 +170,48 @@ def test_settings_reach_from_early_to_late(name) -> None:
     data = fit_data(6, 3)
     exits = [replay_held_out(policy, held_out(data.logits, data.pooled, module)).exit.mean() for policy in several]
     assert min(exits) < 6
+
+
+AT_EQUALITY = {
+    ">=": """max-probability calibrated-max-probability arithmetic-mean geometric-mean product-of-experts exit-chain
+    jei-gates calm-meta sngp exemplar-cosine""",
+    ">": "margin saturation consistent-ee ztw",
+    "<": "entropy normalised-entropy learning-to-exit past-future class-means de3",
+}
+"""How the methods' papers and codes compare with t where a text leaves."""
+
+THRESHOLDS = [name for name in policies.names() if issubclass(policies.get(name), Threshold)]
+
+
+def test_equality_is_what_the_methods_say() -> None:
+    assert {name: policies.get(name).leaves for name in THRESHOLDS} == {
+        name: leaves for leaves, names in AT_EQUALITY.items() for name in names.split()
+    }
+    for name in THRESHOLDS:
+        policy = dataclasses.replace(prototype(name), t=0.5)
+        assert (
+            policy.passes(torch.tensor([0.25, 0.5, 0.75])).tolist()
+            == {
+                ">=": [False, True, True],
+                ">": [False, False, True],
+                "<": [True, False, False],
+            }[policy.leaves]
+        )
+
+
+@pytest.mark.parametrize("name", [*THRESHOLDS, "q-exit"])
+def test_thresholds_reach_from_the_first_exit_to_the_last(name) -> None:
+    """In rising order they let texts leave ever earlier or ever later, in many steps."""
+    module = variants(name, 4, 3)[1]
+    data = fit_data(4, 3)
+    stored = held_out(data.logits, data.pooled, module)
+    tried = prototype(name).fitted(stored).settings(stored)
+    exits = np.stack([replay_held_out(policy, stored).exit for policy in tried])
+    earliest = 2 if name == "saturation" else 1  # which compares with the exit before
+    assert {tuple(exits[0]), tuple(exits[-1])} == {(earliest,) * ROWS_TO_FIT, (4,) * ROWS_TO_FIT}
+    steps = np.diff(exits, axis=0)
+    assert (steps >= 0).all() or (steps <= 0).all()
+    assert len(np.unique(exits, axis=0)) > ROWS_TO_FIT / 2
 
 
 @pytest.mark.parametrize("name", policies.names())

@@ -66,6 +66,11 @@ def test_rule_by_hand(t, exits) -> None:
     assert replay_held_out(make_policy("jei-gates", t=t), stored(gates)).exit.tolist() == exits
 
 
+def test_half_is_enough() -> None:
+    gates = np.array([[0.5, 0, 0, 1], [0.25, 0.375, 0, 1]])  # conditional probabilities: .5; .25, .375/.75
+    assert replay_held_out(make_policy("jei-gates"), stored(gates)).exit.tolist() == [1, 2]
+
+
 @given(arrays(np.float32, (5, 4), elements=st.floats(0, 1, width=32)))
 def test_rule_is_the_conditional_of_the_distribution(early) -> None:
     p = exit_probabilities(torch.from_numpy(early)).double().numpy()

@@ -48,6 +48,15 @@ def test_policy_by_hand(q, exit) -> None:
     assert replay_held_out(make_policy("q-exit", q=q), stored).exit.tolist() == [exit]
 
 
+def test_settings_stand_between_the_sums_before_the_last_exit() -> None:
+    lam = np.array([[0.5, 0.5, 1], [0.25, 0, 1]], dtype=np.float32)  # sums .5, .75; .25, .25
+    held = HeldOut(
+        np.zeros((2, 3, 2), dtype=np.float32), np.zeros(2, dtype=np.int64), np.ones((2, 3)), "h", {"lambda": lam}
+    )
+    found = [policy.q for policy in make_policy("q-exit").settings(held)]
+    assert found == pytest.approx([0.249, 0.375, 0.625, 0.751])
+
+
 def test_distribution_sums_to_1_and_leaves_the_easy_early() -> None:
     module, _ = QExit.fitted(data(), QExitSettings(epochs=30, batch_size=16, beta=0.2, lambda_p=0.6))
     new = data(seed=1)

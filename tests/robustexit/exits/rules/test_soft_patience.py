@@ -45,6 +45,14 @@ def test_the_counter_by_hand() -> None:
     assert exits == {(1, 0.01): 3, (2, 0.01): 4, (3, 0.01): 6, (1, 0.06): 2, (2, 0.06): 3, (3, 0.06): 4}
 
 
+def test_a_divergence_of_tau_is_no_agreement() -> None:
+    logits = np.log(np.array([[P, Q, P]], dtype=np.float32))
+    p, q = (torch.log_softmax(torch.from_numpy(logits[:, index]), dim=-1) for index in (0, 1))
+    apart = float(DIVERGENCES["jsd"](p, q))
+    assert replay(make_policy("soft-patience", t=1, tau=apart), logits).exit.tolist() == [3]
+    assert replay(make_policy("soft-patience", t=1, tau=apart * (1 + 1e-6)), logits).exit.tolist() == [2]
+
+
 def test_direction_matters_to_kl() -> None:
     logits = np.log([[P, Q, P]])
     between = (KL_PQ + KL_QP) / 2

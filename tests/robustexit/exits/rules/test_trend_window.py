@@ -36,6 +36,16 @@ def test_the_three_windows_by_hand() -> None:
     assert exit_of(two_classes(0.2, 0.3, 0.4), d=0, n=2, mode="monotone") == 3  # towards it
 
 
+def test_where_equality_falls() -> None:
+    longer = two_classes(0.6, 0.4, 0.7, 0.65, 0.75, 0.76, 0.77, 0.9)
+    assert exit_of(longer, d=0, n=3, mode="range", r=0.105, m=0.17) == 7  # exits 5 to 7 lie above .67
+    level = two_classes(0.7, 0.7, 0.7, 0.9)
+    assert exit_of(level, d=0, n=3, mode="monotone") == 3  # it never falls
+    assert exit_of(level, d=0, n=3, mode="range", r=0) == 3  # it varies by at most 0
+    for mode in ("one-side", "monotone", "range"):
+        assert exit_of(np.zeros((1, 4, 2)), d=0, n=3, mode=mode) == 4  # one half is not above one half
+
+
 def test_with_more_classes_the_leader_must_hold_more_than_half() -> None:
     logits = np.log([[[0.4, 0.3, 0.3], [0.45, 0.3, 0.25], [0.6, 0.2, 0.2], [0.6, 0.2, 0.2], [0.2, 0.2, 0.6]]])
     assert exit_of(logits, d=0, n=2) == 4
