@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from robustexit.errors import ConfigError
@@ -66,21 +67,25 @@ class ExemplarBank(ExitModule):
     def __init__(self, shape: ModuleShape, settings: ExemplarBankSettings) -> None:
         super().__init__(shape, settings)
         exits, classes = shape.num_exits, shape.num_classes
-        # Unit vectors, a class's first ones filled; after the fit no longer than the fullest bank.
-        self.register_buffer("bank", torch.zeros(exits, classes, settings.bank_size, shape.width))
+        # Unit vectors, a class's first ones filled; as long as the fullest class needs, which the fit finds out.
+        self.register_buffer("bank", torch.zeros(exits, classes, 0, shape.width))
         self.register_buffer("filled", torch.zeros(exits, classes, dtype=torch.int64))
 
     def read(self, state: State, exit: int, pooled: torch.Tensor, logits: torch.Tensor) -> Reading:
         """Return the head's own logits and the cosine (a zero state has cosine 0 with any exemplar)."""
-        bank, answer = self.bank[exit - 1], logits.argmax(dim=-1)
-        cosines = row_linear(functional.normalize(pooled, dim=-1), bank.flatten(0, 1))
-        own = cosines.view(-1, *bank.shape[:2])[torch.arange(len(answer)), answer]
-        here = self.filled[exit - 1][answer]
-        own = own.masked_fill(torch.arange(own.shape[1]) >= here[:, None], -torch.inf)
-        best = own.topk(min(self.settings.nearest, own.shape[1]), dim=-1).values
-        counted = torch.arange(best.shape[1]) < here[:, None]
-        mean = torch.where(counted, best, 0.0).sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
-        return Reading(state, logits, {"cosine": torch.where(here > 0, mean.clamp(-1, 1), NO_EXEMPLAR)})
+        unit, answer = functional.normalize(pooled, dim=-1), logits.argmax(dim=-1)
+        cosine = torch.full((len(pooled),), NO_EXEMPLAR)
+        for class_ in sorted(set(answer.tolist())):
+            exemplars = self.bank[exit - 1, class_, : self.filled[exit - 1, class_]]
+            if len(exemplars):
+                best = row_linear(unit, exemplars).topk(min(self.settings.nearest, len(exemplars)), dim=-1).values
+                cosine = torch.where(answer == class_, best.mean(dim=-1).clamp(-1, 1), cosine)
+        return Reading(state, logits, {"cosine": cosine})
+
+    def macs(self) -> NDArray[np.int64]:
+        """Inner products with every exemplar of one class: those of the class that has most at the exit."""
+        most: NDArray[np.int64] = self.filled.amax(dim=1).numpy() * self.shape.width
+        return most
 
     def fit(self, data: FitData, seed: int) -> dict[str, float]:
         """Fill the banks.

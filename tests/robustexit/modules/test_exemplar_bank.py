@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from robustexit.errors import ConfigError
-from robustexit.modules import FitData, read_stored
+from robustexit.modules import FitData, ModuleShape, make_module, read_stored
 from robustexit.modules.base import make_settings
 from robustexit.modules.exemplar_bank import NO_EXEMPLAR, ExemplarBank
 from robustexit.training.losses import true_class_probabilities
@@ -92,6 +92,11 @@ def test_a_class_without_exemplars_is_far_from_everything() -> None:
     assert cosines(module, [[1, 0], [0, 1], [0, 1]], [0, 1, 2], classes=3) == [1.0, NO_EXEMPLAR, 1.0]
 
 
+def test_before_the_fit_nothing_is_near() -> None:
+    module = make_module("exemplar-bank", ModuleShape(1, 2, 3), bank_size=10**9)
+    assert cosines(module, [[1, 2, 3], [0, 0, 0]], [0, 1]) == [NO_EXEMPLAR, NO_EXEMPLAR]
+
+
 def test_a_full_bank_is_a_seeded_draw() -> None:
     rng = np.random.default_rng(0)
     states = rng.normal(size=(40, 3))
@@ -138,6 +143,16 @@ def test_settings_are_checked() -> None:
             make_settings("exemplar-bank", **wrong)
 
 
-def test_macs_are_the_inner_products_with_every_exemplar() -> None:
-    data = data_of([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], [SURE] * 3, [0, 0, 1])
-    assert fit(data).macs().tolist() == [2 * 2 * 4]  # two classes of room for two
+def test_macs_are_the_inner_products_with_the_fullest_class() -> None:
+    data = data_of(np.eye(4)[[0, 1, 2]], [SURE] * 3, [0, 0, 1])
+    assert fit(data).macs().tolist() == [2 * 4]
+
+
+def test_the_mean_of_several_does_not_depend_on_a_rows_place() -> None:
+    rng = np.random.default_rng(3)
+    data = data_of(rng.normal(size=(74, 1, 10)), [SURE] * 74, np.arange(74) % 2)
+    module = fit(data, nearest=5)
+    expected = read_stored(module, data.pooled, data.logits).scalars["cosine"]
+    order = rng.permutation(74)
+    found = read_stored(module, data.pooled[order], data.logits[order]).scalars["cosine"]
+    np.testing.assert_array_equal(found, expected[order])
