@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustexit.errors import ConfigError, ModelError
-from robustexit.exits import ExitOutput, make_policy, refuse_inert, replay, run_policy
+from robustexit.exits import ExitOutput, HeldOut, make_policy, refuse_inert, replay, run_policy
 
 
 class StoredRun:
@@ -57,6 +57,18 @@ def test_entropy_by_hand_in_nats_and_normalised() -> None:
     assert replay(make_policy("entropy", t=0.325), logits).exit.tolist() == [3]
     assert replay(make_policy("normalised-entropy", t=0.470), logits).exit.tolist() == [2]
     assert replay(make_policy("normalised-entropy", t=0.468), logits).exit.tolist() == [3]
+
+
+def test_patience_follows_the_likeliest_of_several_classes() -> None:
+    a, b, c = log_odds(0.5, 0.3, 0.2), log_odds(0.2, 0.5, 0.3), log_odds(0.5, 0.2, 0.3)
+    logits = [[a, c, b, a], [a, b, b, a]]  # answers 0 0 1 0 and 0 1 1 0
+    assert replay(make_policy("patience", t=1), logits).exit.tolist() == [2, 3]
+
+
+def test_patience_tries_every_number_that_can_leave_early() -> None:
+    for exits, expected in ((2, []), (3, [1]), (6, [1, 2, 3, 4])):
+        held = HeldOut(np.zeros((1, exits, 2), dtype=np.float32), np.zeros(1, dtype=np.int64), np.ones((1, exits)), "h")
+        assert [policy.t for policy in make_policy("patience", t=1).settings(held)] == expected
 
 
 def test_patience_by_hand() -> None:

@@ -70,3 +70,9 @@ def test_memory_is_the_state_before() -> None:
     module = make_module("saturation", ModuleShape(3, 2, 2))
     state, _, _ = module.read_exit(module.start(1), 1, torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
     assert state["previous"].tolist() == [[3.0, 4.0]]
+
+
+def test_the_head_of_exit_1_is_not_asked() -> None:
+    policy = make_policy("saturation", t=0.9)
+    assert [policy.reads(exit, 4) for exit in (1, 2, 3, 4)] == [False, True, True, True]
+    assert policy.reads(1, 1)
