@@ -35,13 +35,6 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return content
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["robustexit", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
-
-
 @pytest.fixture
 def place(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data.csv").write_text(ROWS)
@@ -78,12 +71,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_campaigns(case: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_bad_campaigns(case: str, place: Path, capsys: pytest.CaptureFixture, call) -> None:
     content, rows, message = BAD[case]
     (place / "c.yaml").write_text(yaml.safe_dump(content))
     if rows is not None:
         (place / "data.csv").write_text(rows)
-    assert call(monkeypatch, "run", "c.yaml") == 2
+    assert call("run", "c.yaml") == 2
     error = capsys.readouterr().err
     assert "error:" in error
     assert "Traceback" not in error
@@ -91,14 +84,14 @@ def test_bad_campaigns(case: str, place: Path, monkeypatch: pytest.MonkeyPatch, 
     assert not list(place.glob("runs/*/parts/*"))
 
 
-def test_missing_wordnet(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_missing_wordnet(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, call) -> None:
     from robustexit.attacks import resources
 
     found = resources.find("wordnet")
     missing = type(found)(**{**found.__dict__, "found": False, "substitute": None})
     monkeypatch.setattr(resources, "find", lambda name: missing)
     (place / "c.yaml").write_text(yaml.safe_dump(changed("recipes", ["pwws"])))
-    assert call(monkeypatch, "run", "c.yaml") == 2
+    assert call("run", "c.yaml") == 2
     assert "wordnet" in capsys.readouterr().err.lower()
 
 
@@ -106,18 +99,18 @@ def test_missing_wordnet(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     ("content", "message"),
     [("a: [", "not valid YAML"), ("just text", "expected a mapping"), ("name: x\n", "datasets: missing")],
 )
-def test_unreadable_campaigns(content, message, place, monkeypatch, capsys) -> None:
+def test_unreadable_campaigns(content, message, place, capsys, call) -> None:
     (place / "c.yaml").write_text(content)
-    assert call(monkeypatch, "run", "c.yaml") == 2
+    assert call("run", "c.yaml") == 2
     assert message in capsys.readouterr().err
 
 
-def test_no_campaign_file(place, monkeypatch, capsys) -> None:
-    assert call(monkeypatch, "run", "nowhere.yaml") == 2
+def test_no_campaign_file(place, capsys, call) -> None:
+    assert call("run", "nowhere.yaml") == 2
     assert "no campaign file at nowhere.yaml" in capsys.readouterr().err
 
 
-def test_a_corrupt_checkpoint(place: Path, tiny_model: Path, monkeypatch, capsys) -> None:
+def test_a_corrupt_checkpoint(place: Path, tiny_model: Path, capsys, call) -> None:
     import shutil
 
     (place / "model").unlink()
@@ -125,12 +118,12 @@ def test_a_corrupt_checkpoint(place: Path, tiny_model: Path, monkeypatch, capsys
     weights = place / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:2000])
     (place / "c.yaml").write_text(yaml.safe_dump(GOOD))
-    assert call(monkeypatch, "run", "c.yaml") == 2
+    assert call("run", "c.yaml") == 2
     assert "model" in capsys.readouterr().err
 
 
-def test_report_of_no_run(place, monkeypatch, capsys) -> None:
-    assert call(monkeypatch, "report", str(place)) == 2
+def test_report_of_no_run(place, capsys, call) -> None:
+    assert call("report", str(place)) == 2
     assert "no run folder" in capsys.readouterr().err
 
 
@@ -155,31 +148,29 @@ def test_attack_prints_every_exit(place: Path, monkeypatch, capsys) -> None:
         (["--label", "positive", "--goal", "slowdown-uniform"], "cannot apply"),
     ],
 )
-def test_bad_attacks(arguments, message, place, monkeypatch, capsys) -> None:
-    assert call(monkeypatch, "attack", "a fine story", "--model", "model", *arguments) == 2
+def test_bad_attacks(arguments, message, place, capsys, call) -> None:
+    assert call("attack", "a fine story", "--model", "model", *arguments) == 2
     assert message in capsys.readouterr().err
 
 
-def test_train_stores_a_calibrated_policy_that_attack_uses(
-    place: Path, tiny_encoder: Path, monkeypatch, capsys
-) -> None:
+def test_train_stores_a_calibrated_policy_that_attack_uses(place: Path, tiny_encoder: Path, capsys, call) -> None:
     command = ["train", "--data", "reviews", "--sample", "64", "--eval", "reviews", "--backbone", str(tiny_encoder)]
     command += ["--out", "trained", "--regime", "frozen-heads", "--max-length", "48"]
     command += ["--policy", "entropy", "--speedup", "1.3"]
-    assert call(monkeypatch, *command) == 0
+    assert call(*command) == 0
     assert "reaches" in capsys.readouterr().out
     stored = json.loads((place / "trained" / "exit_policy.json").read_text())
     assert stored["calibration"]["target"] == "speed-up 1.3x"
     attack = ["attack", "a fine story", "--model", "trained", "--label", "positive", "--policy", "stored"]
-    assert call(monkeypatch, *attack) == 0
+    assert call(*attack) == 0
     assert "entropy(t=" in capsys.readouterr().out
 
 
-def test_lists(monkeypatch, capsys) -> None:
+def test_lists(capsys, call) -> None:
     for kind, member in (("policies", "patience"), ("goals", "deployed"), ("recipes", "pwws"), ("heads", "mlp")):
-        assert call(monkeypatch, "list", kind) == 0
+        assert call("list", kind) == 0
         assert member in capsys.readouterr().out
-    assert call(monkeypatch, "doctor") == 0
+    assert call("doctor") == 0
     assert "textfooler" in capsys.readouterr().out
 
 

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-
-from robustexit.cli import main
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["robustexit", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
 
 
 @pytest.fixture
@@ -33,25 +23,25 @@ def place(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def test_fit_calibrate_sweep(place: Path, monkeypatch, capsys) -> None:
+def test_fit_calibrate_sweep(place: Path, capsys, call) -> None:
     data = ["--labels", "negative,positive", "--store", "kept"]
     fit = ["fit-modules", "model", "--data", "texts.jsonl", "--module", "learning-to-exit", "--set", "epochs=2"]
-    assert call(monkeypatch, *fit, *data) == 0
+    assert call(*fit, *data) == 0
     assert (place / "model/modules/learning-to-exit/module.json").exists()
     policy = ["--policy", "learning-to-exit", "--speedup", "1.2"]
-    assert call(monkeypatch, "calibrate", "model", "--data", "texts.jsonl", *policy, *data) == 0
+    assert call("calibrate", "model", "--data", "texts.jsonl", *policy, *data) == 0
     shown = capsys.readouterr().out
     assert "temperature" in shown
     assert "reaches" in shown
     stored = json.loads((place / "model/exit_policy.json").read_text())
     assert stored["policy"] == "learning-to-exit"
-    assert call(monkeypatch, "attack", "the dull story", "--model", "model", "--label", "0", "--policy", "stored") == 0
+    assert call("attack", "the dull story", "--model", "model", "--label", "0", "--policy", "stored") == 0
     risk = ["--policy", "entropy", "--risk", "0.7", "--loss", "disagreement", "--dry-run"]
-    assert call(monkeypatch, "calibrate", "model", "--data", "texts.jsonl", *risk, *data) == 0
+    assert call("calibrate", "model", "--data", "texts.jsonl", *risk, *data) == 0
     assert "learn-then-test" in capsys.readouterr().out
     assert json.loads((place / "model/exit_policy.json").read_text())["policy"] == "learning-to-exit"
     names = [part for name in ("fixed", "entropy", "learning-to-exit") for part in ("--policy", name)]
-    assert call(monkeypatch, "sweep", "model", "--data", "texts.jsonl", *names, *data, "--out", "out") == 0
+    assert call("sweep", "model", "--data", "texts.jsonl", *names, *data, "--out", "out") == 0
     found = pd.read_csv(place / "out/table.csv")
     assert set(found["policy"]) == {"entropy", "learning-to-exit"}
     assert (found["n"] == 20).all()
@@ -61,9 +51,9 @@ def test_fit_calibrate_sweep(place: Path, monkeypatch, capsys) -> None:
     assert (place / "out/curves.svg").read_text().startswith("<svg")
 
 
-def test_the_exits_alone_are_a_sweep_without_a_table(place: Path, monkeypatch, capsys) -> None:
+def test_the_exits_alone_are_a_sweep_without_a_table(place: Path, capsys, call) -> None:
     arguments = ["sweep", "model", "--data", "texts.jsonl", "--labels", "negative,positive", "--policy", "fixed"]
-    assert call(monkeypatch, *arguments) == 0
+    assert call(*arguments) == 0
     assert len(pd.read_csv(place / "sweep/curve.csv")) == 4
     assert "Left out" not in (place / "sweep/sweep.md").read_text()
 
@@ -85,8 +75,8 @@ def test_the_exits_alone_are_a_sweep_without_a_table(place: Path, monkeypatch, c
         (["sweep", "--calibration", "texts.jsonl"], "are also in texts"),
     ],
 )
-def test_bad_requests(command, message, place: Path, monkeypatch, capsys) -> None:
+def test_bad_requests(command, message, place: Path, capsys, call) -> None:
     name, *rest = command
     arguments = [name, "model", "--data", "texts.jsonl", *rest]  # labels are the model's by default
-    assert call(monkeypatch, *arguments) == 2
+    assert call(*arguments) == 2
     assert message in " ".join(capsys.readouterr().err.split())

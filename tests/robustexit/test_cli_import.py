@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from robustexit.cli import main
 from robustexit.models import load_model
 from robustexit.modules import load_module, module_folder, saved_modules
 
 LAYERS, WIDTH, CLASSES = 4, 32, 2
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["robustexit", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
 
 
 @pytest.fixture
@@ -55,9 +46,9 @@ def berxit(tmp_path: Path, tiny_model: Path) -> Path:
     return folder
 
 
-def test_a_berxit_checkpoint_becomes_a_whole_victim(berxit: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_berxit_checkpoint_becomes_a_whole_victim(berxit: Path, tmp_path: Path, capsys, call) -> None:
     ours = str(tmp_path / "ours")
-    assert call(monkeypatch, "import-checkpoint", str(berxit), "--out", ours) == 0
+    assert call("import-checkpoint", str(berxit), "--out", ours) == 0
     shown = capsys.readouterr().out
     assert "berxit: 4 exits" in shown
     assert "not placed: optimizer.state" in shown
@@ -67,23 +58,23 @@ def test_a_berxit_checkpoint_becomes_a_whole_victim(berxit: Path, tmp_path: Path
     assert fitted_on.data == "imported with theirs"
     assert module.settings.pooler
     attack = ["attack", "a dull story", "--model", ours, "--label", "negative"]
-    assert call(monkeypatch, *attack, "--policy", "learning-to-exit", "--set", "t=0.5") == 0
+    assert call(*attack, "--policy", "learning-to-exit", "--set", "t=0.5") == 0
 
 
-def test_a_damaged_checkpoint_leaves_nothing(berxit: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_damaged_checkpoint_leaves_nothing(berxit: Path, tmp_path: Path, capsys, call) -> None:
     whole = (berxit / "model.safetensors").read_bytes()
     (berxit / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    assert call(monkeypatch, "import-checkpoint", str(berxit), "--out", str(tmp_path / "ours")) == 2
+    assert call("import-checkpoint", str(berxit), "--out", str(tmp_path / "ours")) == 2
     assert not (tmp_path / "ours").exists()
     assert "error:" in capsys.readouterr().err
 
 
-def test_scaled_temperatures(tmp_path: Path, tiny_model: Path, monkeypatch, capsys) -> None:
+def test_scaled_temperatures(tmp_path: Path, tiny_model: Path, capsys, call) -> None:
     rows = [{"text": f"the {tone} story {i}", "label": y} for i in range(20) for y, tone in enumerate(("dull", "warm"))]
     data = tmp_path / "texts.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in rows))
     command = ["scale-temperatures", str(tiny_model), "--data", str(data), "--labels", "negative,positive", "--out"]
-    assert call(monkeypatch, *command, str(tmp_path / "scaled")) == 0
+    assert call(*command, str(tmp_path / "scaled")) == 0
     assert "temperature" in capsys.readouterr().out
     before, after = load_model(tiny_model), load_model(tmp_path / "scaled")
     assert before.weights_hash != after.weights_hash
@@ -93,7 +84,7 @@ def test_scaled_temperatures(tmp_path: Path, tiny_model: Path, monkeypatch, caps
         old, new = before.model(**plain).logits[0], after.model(**plain).logits[0]
     temperatures = np.asarray(after.model.config.temperatures)
     np.testing.assert_allclose(old.numpy() / temperatures[:, None], new.numpy(), rtol=1e-5)
-    assert call(monkeypatch, *command, str(tmp_path / "scaled")) == 2  # not empty
+    assert call(*command, str(tmp_path / "scaled")) == 2  # not empty
     command[1] = str(tmp_path / "scaled")
-    assert call(monkeypatch, *command, str(tmp_path / "twice")) == 2
+    assert call(*command, str(tmp_path / "twice")) == 2
     assert "scaled already" in capsys.readouterr().err
