@@ -102,19 +102,22 @@ def train(
     target_data = None
     if target is not None:
         target_data = load(target, split="train", sample=target_sample, unlabelled=train_data.label_names)
+    held_out = load(evaluate, split="test") if evaluate else None
     result, found = train_victim(
         spec,
         train_data,
-        load(evaluate, split="test") if evaluate else None,
+        held_out,
         folder,
         target_data=target_data,
         policy=policy,
         aim=checked(Target, aim) if aim else None,
         permissions=Permissions(network=allow_network, remote_code=trust_remote_code),
     )
-    _print_training(result, found, folder)
+    _print_accuracies(result.exits, held_out, "")
+    _print_accuracies(result.target_exits, target_data, "on the target texts ")
     if target_data is not None and not result.target_exits:
         out.print("the target texts have no labels: no accuracy on them", highlight=False)
+    _print_training(result, found, folder)
 
 
 @app.command("import-checkpoint")
@@ -166,6 +169,16 @@ def _other_settings(settings: list[str], named: dict[str, Any]) -> dict[str, Any
     return found
 
 
+def _print_accuracies(exits: Any, data: Any, where: str) -> None:
+    """Print each exit's accuracy; say so where it may be no better than always the most frequent label."""
+    for exit in exits:
+        shown = f"{exit.accuracy:.3f} [{exit.low:.3f}, {exit.high:.3f}]"
+        majority = max(map(data.labels.count, set(data.labels))) / len(data)
+        weak = f"; the most frequent label alone: {majority:.3f}" if exit.low <= majority else ""
+        line = f"exit {exit.exit} (layer {exit.layer}): accuracy {where}{shown}{weak}"
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _brief(value: Any) -> str:
     """Return what a regime learned on one line, numbers to three digits."""
     if isinstance(value, dict):
@@ -176,10 +189,6 @@ def _brief(value: Any) -> str:
 
 
 def _print_training(result: Any, found: Any, folder: Path) -> None:
-    for data, exits in (("", result.exits), ("on the target texts ", result.target_exits)):
-        for exit in exits:
-            shown = f"{exit.accuracy:.3f} [{exit.low:.3f}, {exit.high:.3f}]"
-            out.print(f"exit {exit.exit} (layer {exit.layer}): accuracy {data}{shown}", highlight=False)
     for stage, facts in result.learned.items():
         for name, value in facts.items():
             shown = f"learned ({stage}): {name}: {_brief(value)}"

@@ -206,3 +206,15 @@ def test_bad_targets(rows, header, message, train, place: Path, capsys: pytest.C
     names = "negative,positive"
     assert train("--regime", "domain-adapted", "--target", "target.csv", "--labels", names) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_exit_that_may_be_no_better_than_the_most_frequent_label_is_named(
+    train, place: Path, capsys: pytest.CaptureFixture
+) -> None:
+    settings = ["--regime", "frozen-heads", "--set", "feature_epochs=200", "--set", "feature_learning_rate=1e-1"]
+    assert train(*settings) == 0
+    learned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("exit")]
+    assert learned == [f"exit {i} (layer {i}): accuracy 1.000 [0.676, 1.000]" for i in (1, 2, 3, 4)]
+    assert train("--regime", "frozen-heads", "--set", "feature_epochs=1", out="weak") == 0
+    weak = [line for line in capsys.readouterr().out.splitlines() if line.startswith("exit")]
+    assert len(weak) == 4 and all("; the most frequent label alone: 0.500" in line for line in weak)
