@@ -55,6 +55,15 @@ def test_confident_right_states_enter_their_banks() -> None:
     np.testing.assert_allclose(module.bank[1, 1, :1], unit[[4], 1], rtol=1e-6)
 
 
+def test_every_exit_compares_with_its_own_bank() -> None:
+    states = np.array([[[1, 0], [1, 0]], [[0, 1], [0, 1]], [[1, 1], [1, 1]]])
+    module = fit(data_of(states, [[SURE, SURE], [0.5, SURE], [SURE, SURE]], [0, 0, 1]))
+    assert module.filled.tolist() == [[1, 1], [2, 1]]
+    logits = np.zeros((2, 2, 2), dtype=np.float32)  # class 0
+    read = read_stored(module, np.array([[[0, 2], [0, 2]], [[-1, 0], [-3, 0]]], dtype=np.float32), logits)
+    assert read.scalars["cosine"].tolist() == [[0, 1], [-1, 0]]
+
+
 def test_a_low_threshold_takes_no_wrong_answers() -> None:
     found = data_of([[1, 0], [0, 1], [1, 1]], [0.1, -0.1, 0.1], [0, 0, 1])
     assert fit(found, confident=0.0).filled.tolist() == [[1, 1]]
