@@ -90,8 +90,7 @@ class ConsistentEE(ExitModule):
         def loss(rows: torch.Tensor) -> torch.Tensor:
             log_p = log_probabilities(rows)
             # Drawing where a way ends is drawing its decisions one after the other: log P_L sums their logarithms.
-            ended = log_p.detach().exp().cumsum(dim=1)[:, None, :-1]
-            ends = (torch.rand(len(rows), settings.sample_k, 1, generator=generator) >= ended).sum(dim=-1)
+            ends = drawn_exits(log_p.detach(), settings.sample_k, generator)
             reward = gained[rows].gather(1, ends)
             return -((reward - reward.mean(dim=1, keepdim=True)) * log_p.gather(1, ends)).mean()
 
@@ -115,6 +114,12 @@ class ConsistentEE(ExitModule):
             "reward": float(expected.mean()),
             "memorised_layer": float(memorised_layers(logits, labels).double().mean()),
         }
+
+
+def drawn_exits(log_p: torch.Tensor, sample_k: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw exits (0-based) for every text, shape [rows, sample_k], from their log-probabilities [rows, K]."""
+    ended = log_p.exp().cumsum(dim=1)[:, None, :-1]
+    return (torch.rand(len(log_p), sample_k, 1, generator=generator) >= ended).sum(dim=-1)
 
 
 def memorised_layers(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

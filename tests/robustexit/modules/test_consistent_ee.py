@@ -11,13 +11,26 @@ import torch
 from robustexit.errors import ConfigError, ModelError
 from robustexit.modules import FitData, ModuleShape, make_module, read_stored
 from robustexit.modules.base import make_settings
-from robustexit.modules.consistent_ee import ConsistentEE, ConsistentEESettings, memorised_layers, rewards
+from robustexit.modules.consistent_ee import (
+    ConsistentEE,
+    ConsistentEESettings,
+    drawn_exits,
+    memorised_layers,
+    rewards,
+)
 
 
 def logits_of(right: list[list[int]], label: int = 1, strength: float = 2.0) -> torch.Tensor:
     """Two-class logits that are right (1) or wrong (0) at each exit for one label."""
     sign = (torch.tensor(right, dtype=torch.float32) * 2 - 1) * (2 * label - 1) * strength / 2
     return torch.stack([-sign, sign], dim=-1)
+
+
+def test_exits_are_drawn_by_their_probabilities() -> None:
+    p = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.0, 0.0, 1.0, 0.0], [0.5, 0.0, 0.0, 0.5]])
+    ends = drawn_exits(p.log(), 20_000, torch.Generator().manual_seed(0))
+    shares = torch.stack([(ends == exit).float().mean(dim=1) for exit in range(4)], dim=1)
+    torch.testing.assert_close(shares, p, atol=0.015, rtol=0)
 
 
 def test_memorised_layers_by_hand() -> None:
