@@ -46,6 +46,23 @@ def test_weights_by_hand() -> None:
     assert positive_weights(torch.zeros(4, dtype=torch.long), 2, most=5).tolist() == [1, 5]
 
 
+@torch.no_grad()
+def test_every_exit_has_its_own_head_and_gate() -> None:
+    torch.manual_seed(0)
+    module = make_module("jei-gates", ModuleShape(4, 3, 5))
+    for parameter in module.parameters():
+        parameter.normal_()
+    pooled, logits = torch.randn(2, 4, 5), torch.randn(2, 4, 3)
+    read = read_stored(module, pooled.numpy(), logits.numpy())
+    for i, (head, gate) in enumerate(zip(module.heads, module.gates, strict=True)):
+        better = logits[:, i] + pooled[:, i] @ head.weight.T + head.bias
+        torch.testing.assert_close(torch.from_numpy(read.logits[:, i]), better)
+        expected = torch.sigmoid(features(better) @ gate.weight.T + gate.bias)[:, 0]
+        torch.testing.assert_close(torch.from_numpy(read.scalars["gate"][:, i]), expected)
+    np.testing.assert_array_equal(read.logits[:, 3], logits[:, 3])
+    assert read.scalars["gate"][:, 3].tolist() == [1, 1]
+
+
 def stored(gates: np.ndarray) -> HeldOut:
     rows, exits = gates.shape
     return HeldOut(
