@@ -74,3 +74,15 @@ def test_unknown_objective_is_refused() -> None:
 
 def test_macs_are_one_inner_product_before_exit_k() -> None:
     assert make_module("calm-meta", ModuleShape(3, 2, 8)).macs().tolist() == [8, 8, 0]
+
+
+@torch.no_grad()
+def test_unshared_probes_stand_at_their_exits() -> None:
+    torch.manual_seed(0)
+    module = make_module("calm-meta", ModuleShape(4, 2, 5), shared=False)
+    pooled = torch.randn(3, 4, 5)
+    read = read_stored(module, pooled.numpy(), np.zeros((3, 4, 2), dtype=np.float32)).scalars["agreement"]
+    for i, probe in enumerate(module.probes):
+        expected = torch.sigmoid(pooled[:, i] @ probe.weight[0] + probe.bias)
+        torch.testing.assert_close(torch.from_numpy(read[:, i]), expected)
+    assert read[:, 3].tolist() == [1, 1, 1]
