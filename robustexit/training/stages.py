@@ -151,10 +151,13 @@ class StageRunner:
         if self.held_out is not None:
             evaluate = partial(count_exits, self.model, self.held_out, self.spec.batch_size, self._bf16)
         callback = StageCallback(self.spec.checkpoint_steps, evaluate, advance, self.note_seconds)
-        arguments = training_arguments(self.spec, self.folder.stage(number))
+        spec = self.spec
+        if stage.learning_rate is not None:
+            spec = spec.model_copy(update={"learning_rate": stage.learning_rate})
+        arguments = training_arguments(spec, self.folder.stage(number))
         texts = NumberedTexts(self.texts, self._rows(objective)[0])
         second = self._second(objective)
-        trainer = ExitTrainer(self.model, objective, texts, second, stage.train_encoder, self.spec, arguments, callback)
+        trainer = ExitTrainer(self.model, objective, texts, second, stage.train_encoder, spec, arguments, callback)
         checkpoint = self.folder.latest_checkpoint(number)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         trained = stage.heads(self.model.num_exits)

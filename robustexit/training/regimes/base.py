@@ -63,12 +63,14 @@ class Stage:
             tokens, and objectives that read texts, run the frozen encoder every step instead).
         heads: Which heads learn.
         loss: What is minimised: a function of logits and labels, or an objective.
+        learning_rate: Peak rate of the encoder in this stage; None for the run's.
     """
 
     name: str
     train_encoder: bool
     heads: HeadChoice
     loss: ExitLoss | Objective
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)

@@ -103,13 +103,15 @@ def domain_adapted(
     temperature: float = 20.0,
     clip_value: float = 0.01,
     discriminator_learning_rate: float = 1e-5,
+    adaptation_learning_rate: float = 1e-5,
 ) -> Regime:
     """Train all exits on the source domain, then fit the encoder to unlabelled texts of a target domain.
 
     DAdEE (Bajpai & Hanawal 2024, "DAdEE: Unsupervised Domain Adaptation in Early Exit PLMs", EMNLP Findings; public
     code read). Stage 1: sum_i i CE_i / sum_i i. Stage 2: heads frozen; the depth weights are normalised to one in
     both losses (the code's running sum gives them another constant); one pass over the source texts is an epoch, with
-    the target texts repeated or cut to match.
+    the target texts repeated or cut to match. The encoder adapts at a rate of its own, below that of stage 1, as in the
+    code that DAdEE's builds on (bert-AAD of Ryu & Lee 2020, arXiv 2010.11478).
 
     Args:
         alpha: Weight of the adversarial loss.
@@ -117,6 +119,7 @@ def domain_adapted(
         temperature: T of the distillation.
         clip_value: Largest size of a discriminator's weight.
         discriminator_learning_rate: Adam's rate for the discriminators.
+        adaptation_learning_rate: Peak rate of the encoder in stage 2.
     """
     name = "domain-adapted"
     check_number(name, "alpha", alpha, 0)
@@ -124,9 +127,10 @@ def domain_adapted(
     check_number(name, "temperature", temperature, 0, above=True)
     check_number(name, "clip_value", clip_value, 0, above=True)
     check_number(name, "discriminator_learning_rate", discriminator_learning_rate, 0, above=True)
+    check_number(name, "adaptation_learning_rate", adaptation_learning_rate, 0, above=True)
     objective = DomainAdaptation(alpha, beta, temperature, clip_value, discriminator_learning_rate)
     stages = (
         Stage("source", True, every_head, depth_weighted_loss),
-        Stage("adaptation", True, no_head, objective),
+        Stage("adaptation", True, no_head, objective, adaptation_learning_rate),
     )
     return Regime(name, "DAdEE (Bajpai & Hanawal 2024)", stages)

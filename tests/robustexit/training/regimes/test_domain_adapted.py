@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from robustexit.errors import ConfigError, DataError, RunError
-from robustexit.training import folder, read_result, train
+from robustexit.training import finetuning, folder, read_result, train
 from robustexit.training.objectives import Setting
 from robustexit.training.regimes import build_regime
 
@@ -160,3 +160,22 @@ def test_unlabelled_targets_need_no_label_names(adapted, train_data, make_data, 
         progress=False,
     )
     assert result.target_exits == ()
+
+
+def test_the_encoder_adapts_at_a_rate_of_its_own(adapted, train_data, make_data, tmp_path, monkeypatch):
+    rates, build = [], finetuning.optimizer_for
+
+    def keep(model, objective, spec):
+        made = build(model, objective, spec)
+        rates.append({group["lr"] for group in made.param_groups})
+        return made
+
+    monkeypatch.setattr(finetuning, "optimizer_for", keep)
+    target = make_data(8, "target")
+    train(adapted, train_data, None, tmp_path / "a", target_data=target, progress=False)
+    options = {**adapted.regime_options, "adaptation_learning_rate": 2e-4}
+    other = adapted.model_copy(update={"regime_options": options})
+    train(other, train_data, None, tmp_path / "b", target_data=target, progress=False)
+    assert rates == [{3e-3, 1e-2}, {1e-5}, {3e-3, 1e-2}, {2e-4}]
+    with pytest.raises(ConfigError, match="adaptation_learning_rate: expected a number above 0"):
+        build_regime("domain-adapted", {"adaptation_learning_rate": 0})
