@@ -17,7 +17,7 @@ from robustexit.exits.replay import replay_held_out
 from robustexit.exits.risk import DELTA, Control, Loss, Promise, certify
 from robustexit.parameters import required
 
-SLACK = 0.02
+SLACK = 0.05
 """Share of a wanted speed-up within which settings of several parameters count as equally near."""
 
 

@@ -23,6 +23,9 @@ from robustexit.exits.stream import StreamPolicy, summarise_stream
 SETTINGS = 48
 """Settings of a policy on its curve."""
 
+TUNED = 128
+"""Settings of a policy that are tried on the calibration texts for the table."""
+
 SPEEDUPS = (1.25, 1.5, 2.0, 3.0)
 """Speed-ups that the table's thresholds are tuned to."""
 
@@ -38,7 +41,7 @@ COLUMNS = (
 )
 """Columns of the curve, and of the table."""
 
-TUNED = ("target", "reached", "missed", "difference")
+TUNED_COLUMNS = ("target", "reached", "missed", "difference")
 """Columns of the table that the curve has not."""
 
 CONTROL = "fixed"
@@ -126,17 +129,16 @@ def sweep(
         try:
             split = outputs(kind.module)
             start = prototype(name).fitted(split.calibration)
-            found = _settings(start, split, most)
+            points = _curve(start, split, most)
+            table += [] if name == CONTROL else _tuned(start, split, speedups, full_depth)
             streams += _streams(prototype(name), split, orders) if isinstance(start, StreamPolicy) else []
         except (ConfigError, ModelError) as error:
             skipped[name] = str(error)
             continue
-        curve += [_row(one.evaluated, split.evaluated) | {"source": kind.source} for one in found]
-        if name != CONTROL:
-            table += [_at(target, found, split.evaluated, full_depth) for target in speedups]
+        curve += [_row(point, split.evaluated) | {"source": kind.source} for point in points]
         seconds[name] = time.perf_counter() - started
         advance(name)
-    columns = [*COLUMNS, *TUNED]
+    columns = [*COLUMNS, *TUNED_COLUMNS]
     return Sweep(
         curve=pd.DataFrame(curve, columns=[*COLUMNS, "source"]),
         table=pd.DataFrame(table, columns=columns),
@@ -147,25 +149,14 @@ def sweep(
     )
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """One setting of a policy on both sets of texts."""
-
-    tuned: Point
-    evaluated: Point
-
-
-def _settings(start: ExitPolicy, split: Split, most: int) -> list[_Setting]:
-    """Return every setting tried, evaluated on both sets.
+def _curve(start: ExitPolicy, split: Split, most: int) -> list[Point]:
+    """Return every setting on the curve, on the evaluated texts.
 
     Raises:
         ConfigError: Under none of them does a text leave early.
     """
-    found = [
-        _Setting(evaluate(policy, split.calibration), evaluate(policy, split.evaluated))
-        for policy in start.settings(split.calibration, most)
-    ]
-    if not any(one.evaluated.early for one in found):
+    found = [evaluate(policy, split.evaluated) for policy in start.settings(split.calibration, most)]
+    if not any(point.early for point in found):
         reason = start.inert_reason(split.evaluated.num_exits, split.evaluated.num_classes)
         raise ConfigError(reason or "at no setting does any text leave early")
     return found
@@ -190,17 +181,24 @@ def _row(point: Point, evaluated: HeldOut) -> dict[str, object]:
     }
 
 
-def _at(target: float, found: Sequence[_Setting], evaluated: HeldOut, full_depth: float) -> dict[str, object]:
-    early = [one for one in found if one.tuned.early > 0] or list(found)
-    chosen = nearest([one.tuned for one in early], target)
-    point = next(one.evaluated for one in early if one.tuned is chosen)
-    return {
-        **_row(point, evaluated),
-        "target": target,
-        "reached": chosen.speedup,
-        "missed": bool(abs(chosen.speedup - target) > TOLERANCE * target),
-        "difference": point.accuracy - full_depth,
-    }
+def _tuned(start: ExitPolicy, split: Split, targets: Sequence[float], full_depth: float) -> list[dict[str, object]]:
+    """Return a row a target: the setting that the calibration texts choose, and what it does on the evaluated ones."""
+    tried = [evaluate(policy, split.calibration) for policy in start.settings(split.calibration, TUNED)]
+    early = [point for point in tried if point.early > 0] or tried
+    rows: list[dict[str, object]] = []
+    for target in targets:
+        chosen = nearest(early, target)
+        point = evaluate(chosen.policy, split.evaluated)
+        rows.append(
+            {
+                **_row(point, split.evaluated),
+                "target": target,
+                "reached": chosen.speedup,
+                "missed": bool(abs(chosen.speedup - target) > TOLERANCE * target),
+                "difference": point.accuracy - full_depth,
+            }
+        )
+    return rows
 
 
 def _streams(start: StreamPolicy, split: Split, orders: Sequence[int]) -> list[dict[str, object]]:
