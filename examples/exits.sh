@@ -7,6 +7,7 @@ set -euo pipefail
 DATA=${DATA:-../shared/data}
 OUT=${OUT:-runs/exits}
 mkdir -p "$OUT"
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # the numbers shown are those of one thread
 
 head -n 6000 "$DATA/sst2/train.jsonl" >"$OUT/sst2_train.jsonl"
 sed -n '6001,10000p' "$DATA/sst2/train.jsonl" >"$OUT/sst2_modules.jsonl"
