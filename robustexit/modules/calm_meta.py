@@ -95,15 +95,7 @@ class CalmMeta(ExitModule):
             return functional.binary_cross_entropy_with_logits(scores, agrees[rows], weights[rows])
 
         settings: CalmMetaSettings = self.settings
-        value = minimise(
-            self.parameters(),
-            loss,
-            rows=len(agrees),
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            seed=seed,
-        )
+        value = minimise(self.parameters(), loss, settings, rows=len(agrees), seed=seed)
         return {"loss": value, "agreement_share": float(agrees.mean())}
 
 

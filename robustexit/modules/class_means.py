@@ -135,16 +135,7 @@ class ClassMeans(ExitModule):
             target = labels[rows].expand(len(metric), -1)
             return functional.cross_entropy(-distances.flatten(0, 1), target.flatten())
 
-        return minimise(
-            [metric],
-            loss,
-            rows=len(labels),
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            seed=seed,
-            weight_decay=settings.weight_decay,
-        )
+        return minimise([metric], loss, settings, rows=len(labels), seed=seed, weight_decay=settings.weight_decay)
 
 
 @modules.register("de3")

@@ -94,15 +94,7 @@ class ConsistentEE(ExitModule):
             reward = gained[rows].gather(1, ends)
             return -((reward - reward.mean(dim=1, keepdim=True)) * log_p.gather(1, ends)).mean()
 
-        minimise(
-            self.parameters(),
-            loss,
-            rows=len(labels),
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            seed=seed,
-        )
+        minimise(self.parameters(), loss, settings, rows=len(labels), seed=seed)
         with torch.no_grad():
             expected = torch.cat(
                 [

@@ -10,17 +10,17 @@ from torch import nn
 
 from robustexit.errors import ModelError
 from robustexit.modules.base import FitData
+from robustexit.modules.fit_settings import FitSettings
 
 
 def minimise(
     parameters: Iterable[nn.Parameter],
     loss: Callable[[torch.Tensor], torch.Tensor],
+    settings: FitSettings,
     *,
     rows: int,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
     seed: int,
+    learning_rate: float | None = None,
     weight_decay: float = 0.0,
 ) -> float:
     """Minimise a loss over mini-batches with AdamW and a cosine schedule.
@@ -28,11 +28,10 @@ def minimise(
     Args:
         parameters: What learns.
         loss: Row numbers of a batch, shape [B], int64 -> scalar mean loss with gradients.
+        settings: Passes over the data, peak rate (it falls to zero) and rows a step.
         rows: Number of rows in the data.
-        epochs: Passes over them.
-        learning_rate: Peak rate; it falls to zero.
-        batch_size: Rows a step.
         seed: Seeds the order.
+        learning_rate: Another peak rate than the settings'.
         weight_decay: Decoupled weight decay.
 
     Returns:
@@ -41,13 +40,14 @@ def minimise(
     Raises:
         ModelError: The loss is not finite.
     """
-    optimizer = torch.optim.AdamW(list(parameters), lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-rows // batch_size))
+    rate = settings.learning_rate if learning_rate is None else learning_rate
+    optimizer = torch.optim.AdamW(list(parameters), lr=rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * -(-rows // settings.batch_size))
     generator = torch.Generator().manual_seed(seed)
     mean = float("nan")
-    for epoch in range(1, epochs + 1):
+    for epoch in range(1, settings.epochs + 1):
         total = 0.0
-        for batch in torch.split(torch.randperm(rows, generator=generator), batch_size):
+        for batch in torch.split(torch.randperm(rows, generator=generator), settings.batch_size):
             value = loss(batch)
             if not bool(torch.isfinite(value.detach())):
                 raise ModelError(

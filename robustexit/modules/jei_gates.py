@@ -146,15 +146,7 @@ class JEIGates(ExitModule):
     def _minimise(
         self, part: nn.ModuleList, loss: Callable[[torch.Tensor], torch.Tensor], rows: int, rate: float, seed: int
     ) -> float:
-        return minimise(
-            part.parameters(),
-            loss,
-            rows=rows,
-            epochs=self.settings.epochs,
-            learning_rate=rate,
-            batch_size=self.settings.batch_size,
-            seed=seed,
-        )
+        return minimise(part.parameters(), loss, self.settings, rows=rows, learning_rate=rate, seed=seed)
 
 
 def features(logits: torch.Tensor) -> torch.Tensor:

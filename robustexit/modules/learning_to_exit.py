@@ -105,13 +105,5 @@ class LearningToExit(ExitModule):
             return functional.mse_loss(torch.sigmoid(self.gate(pooled[rows])).squeeze(-1), wrong[rows])
 
         settings: LearningToExitSettings = self.settings
-        mse = minimise(
-            self.parameters(),
-            loss,
-            rows=len(labels),
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            seed=seed,
-        )
+        mse = minimise(self.parameters(), loss, settings, rows=len(labels), seed=seed)
         return {"mse": mse, "wrong_share": float(wrong.mean())}

@@ -166,14 +166,7 @@ class PastFuture(ExitModule):
             return (classification + imitation) / 2
 
         total = minimise(
-            self.parameters(),
-            loss,
-            rows=len(labels),
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            seed=seed,
-            weight_decay=settings.weight_decay,
+            self.parameters(), loss, settings, rows=len(labels), seed=seed, weight_decay=settings.weight_decay
         )
         return {"loss": total, **{f"last_{name}": value for name, value in last.items()}}
 

@@ -102,15 +102,7 @@ class QExit(ExitModule):
             task = (log_p.exp() * losses[rows]).sum(dim=1).mean()
             return task + settings.beta * functional.kl_div(log_p, prior.expand_as(log_p), reduction="batchmean")
 
-        value = minimise(
-            head.parameters(),
-            loss,
-            rows=len(labels),
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            seed=seed,
-        )
+        value = minimise(head.parameters(), loss, settings, rows=len(labels), seed=seed)
         return {"loss": value}
 
 

@@ -165,15 +165,7 @@ class SNGP(ExitModule):
             entropies = functional.cross_entropy(logits.flatten(0, 1), labels[rows].repeat(len(logits)))
             return entropies + ridge * (size * self.beta).square().sum() / len(logits)
 
-        found = minimise(
-            [self.projection, self.shift, self.beta],
-            loss,
-            rows=len(labels),
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            seed=seed,
-        )
+        found = minimise([self.projection, self.shift, self.beta], loss, settings, rows=len(labels), seed=seed)
         with torch.no_grad():  # once more with the exact norm
             norms = torch.linalg.matrix_norm(self.projection, ord=2)[:, None, None]
             self.projection.mul_((bound / norms.clamp(min=_TINY)).clamp(max=1))

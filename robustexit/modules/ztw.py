@@ -142,14 +142,7 @@ class ZeroTimeWaste(ExitModule):
             return functional.nll_loss(log_p.flatten(0, 1), labels[rows].repeat_interleave(self.exits))
 
         return minimise(
-            self.heads.parameters(),
-            loss,
-            rows=len(labels),
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            seed=seed,
-            weight_decay=settings.weight_decay,
+            self.heads.parameters(), loss, settings, rows=len(labels), seed=seed, weight_decay=settings.weight_decay
         )
 
     def _fit_ensembles(self, data: FitData, seed: int) -> float:
@@ -165,9 +158,8 @@ class ZeroTimeWaste(ExitModule):
         return minimise(
             [*self.weights, self.biases],
             loss,
+            settings,
             rows=len(labels),
-            epochs=settings.epochs,
             learning_rate=settings.ensemble_learning_rate,
-            batch_size=settings.batch_size,
             seed=seed,
         )
