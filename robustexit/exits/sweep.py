@@ -128,10 +128,11 @@ def sweep(
         kind = policies.get(name)
         try:
             split = outputs(kind.module)
-            start = prototype(name).fitted(split.calibration)
+            plain = prototype(name)
+            start = plain.fitted(split.calibration)
             points = _curve(start, split, most)
             table += [] if name == CONTROL else _tuned(start, split, speedups, full_depth)
-            streams += _streams(prototype(name), split, orders) if isinstance(start, StreamPolicy) else []
+            streams += _streams(plain, split, orders) if isinstance(plain, StreamPolicy) else []
         except (ConfigError, ModelError) as error:
             skipped[name] = str(error)
             continue
