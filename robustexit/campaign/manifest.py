@@ -102,6 +102,8 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
             here = f"{path}.{key}"
+            if key not in old and new[key] is None:
+                continue  # a setting that came later and is not used
             if key not in old:
                 yield f"{here}: new, {_short(new[key])}"
             elif key not in new:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from robustexit import load_run
+from robustexit.campaign.manifest import changes
 from robustexit.campaign.run import Settings, run_campaign_file
 from robustexit.errors import ConfigError, RunError
 from robustexit.permissions import Permissions
@@ -214,3 +215,10 @@ def test_a_campaign_trains_its_model_once(tmp_path: Path, tiny_encoder: Path) ->
     again = run_campaign_file(path, settings)
     assert weights.stat().st_mtime_ns == before
     pd.testing.assert_frame_equal(comparable(first.records), comparable(again.records))
+
+
+def test_a_setting_that_came_later_and_is_not_used_is_no_change() -> None:
+    old = {"campaign": {"models": {"m": {"path": "p"}}}}
+    assert changes(old, {"campaign": {"models": {"m": {"path": "p", "modules": None}}}}) == []
+    used = changes(old, {"campaign": {"models": {"m": {"path": "p", "max_length": 64}}}})
+    assert used == ["campaign.models.m.max_length: new, 64"]
