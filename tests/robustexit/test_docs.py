@@ -27,10 +27,10 @@ def test_every_name_stands_in_the_table_of_methods(registry: str) -> None:
 
 
 SECTIONS = {
-    "policies": """fixed max-probability margin entropy normalised-entropy calibrated-max-probability patience soft-patience
-    confident-patience voting trend-window arithmetic-mean geometric-mean product-of-experts beem exit-chain random oracle
-    learning-to-exit jei-gates consistent-ee q-exit saturation calm-meta ztw past-future de3 class-means sngp exemplar-cosine
-    uee-ucb ceebert splitee splitee-s""",
+    "policies": """fixed max-probability margin entropy normalised-entropy calibrated-max-probability patience
+    soft-patience confident-patience voting trend-window arithmetic-mean geometric-mean product-of-experts beem
+    exit-chain random oracle learning-to-exit jei-gates consistent-ee q-exit saturation calm-meta ztw past-future
+    de3 class-means sngp exemplar-cosine uee-ucb ceebert splitee splitee-s""",
     "regimes": """two-stage frozen-self-distillation capeen-mix joint depth-weighted alternating joint-self-distillation
     mutual-distillation separated ema-teacher ranking-calibration domain-adapted sparse-exits exemplar-imitation""",
     "heads": "linear mlp attention scalar-mix shared random-projection binary",
