@@ -11,8 +11,8 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from robustexit.exits.sweep import CONTROL, Sweep
 from robustexit.measures import Estimate
+from robustexit.measures.sweeps import CONTROL, Sweep
 from robustexit.reports.figures import CLEAN, QUIET
 from robustexit.reports.formats import interval, number, signed
 from robustexit.runs import write_atomically

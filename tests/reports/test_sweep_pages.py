@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from robustexit.exits import HeldOut
-from robustexit.exits.sweep import Split, Sweep, sweep
+from robustexit.exits.sweep import Split, sweep
+from robustexit.measures.sweeps import Sweep
 from robustexit.reports.sweep import About, curves, markdown, summary, write_sweep
 
 
