@@ -100,7 +100,7 @@ def markdown(found: Sweep, about: About) -> str:
     if about.modules:
         lines += ["", "Post-hoc modules: " + "; ".join(f"{k} fitted on {v}" for k, v in about.modules.items()) + "."]
     if found.skipped:
-        lines += ["", "Left out:", "", *(f"- {name}: {reason}" for name, reason in found.skipped.items())]
+        lines += ["", "Left out:", "", *(f"- {line}" for line in left_out(found))]
     return "\n".join(lines) + "\n"
 
 
@@ -157,6 +157,14 @@ def summary(found: Sweep, target: float) -> list[str]:
         f"{number(float(row['speedup']), 'x')}{' (misses the target)' if row['missed'] else ''}"
         for row in rows.to_dict("records")
     ]
+
+
+def left_out(found: Sweep) -> list[str]:
+    """Return one line a reason for which policies were left out, with their names."""
+    names: dict[str, list[str]] = {}
+    for name, reason in found.skipped.items():
+        names.setdefault(reason, []).append(name)
+    return [f"{', '.join(several)}: {reason}" for reason, several in names.items()]
 
 
 def curves(found: Sweep) -> Any:

@@ -26,6 +26,10 @@ class ModelError(RobustExitError):
     """A model, checkpoint or model output that cannot be used."""
 
 
+class NotFittedError(ModelError):
+    """A post-hoc module that a policy needs and that nobody fitted for these weights yet."""
+
+
 class ResourceError(RobustExitError):
     """A word list, lexicon or encoder that an attack needs and that is not here."""
 

@@ -183,7 +183,7 @@ def sweep(
     from robustexit.exits import policies
     from robustexit.exits.sweep import SPEEDUPS
     from robustexit.exits.sweep import sweep as run_sweep
-    from robustexit.reports.sweep import About, summary, write_sweep
+    from robustexit.reports.sweep import About, left_out, summary, write_sweep
     from robustexit.victims.sweeping import refuse_shared_texts, split_outputs
 
     wanted = list(policy or policies.names())
@@ -218,8 +218,8 @@ def sweep(
     out.print(f"asked for {middle:g}x; full depth {100 * found.full_depth:.1f} %", highlight=False)
     for line in summary(found, middle):
         out.print(line, highlight=False, markup=False)
-    for name, reason in found.skipped.items():
-        out.print(f"left out: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    for line in left_out(found):
+        out.print(f"left out: {line}", highlight=False, markup=False, soft_wrap=True)
     out.print(f"{len(found.seconds)} policies in {sum(found.seconds.values()):.1f} s", highlight=False)
     for path in write_sweep(found, about, folder):
         out.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from robustexit.errors import ConfigError, ModelError
+from robustexit.errors import ConfigError, ModelError, NotFittedError
 from robustexit.exits.calibration import Point, evaluate, nearest, prototype
 from robustexit.exits.held_out import HeldOut
 from robustexit.exits.policy import ExitPolicy, policies
@@ -29,6 +29,8 @@ TUNED = 128
 
 SPEEDUPS = (1.25, 1.5, 2.0, 3.0)
 """Speed-ups that the table's thresholds are tuned to."""
+
+NOT_FITTED = "their post-hoc modules are not fitted (`robustexit fit-modules MODEL --data train.jsonl` fits them)"
 
 TOLERANCE = 0.1
 """A policy is taken to miss a speed-up if its nearest setting differs by more than this share of it."""
@@ -95,6 +97,9 @@ def sweep(
             points = _curve(start, split, most)
             table += [] if name == CONTROL else _tuned(start, split, speedups, full_depth)
             streams += _streams(plain, split, orders) if isinstance(plain, StreamPolicy) else []
+        except NotFittedError:
+            skipped[name] = NOT_FITTED
+            continue
         except (ConfigError, ModelError) as error:
             skipped[name] = str(error)
             continue

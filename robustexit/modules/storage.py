@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from robustexit.errors import ModelError
+from robustexit.errors import ModelError, NotFittedError
 from robustexit.modules.base import ExitModule, ModuleShape, make_module, modules
 from robustexit.runs import write_atomically
 
@@ -92,13 +92,14 @@ def load_module(folder: Path, name: str, weights_hash: str) -> tuple[ExitModule,
 
     Raises:
         ConfigError: No such module is registered.
-        ModelError: Not fitted, fitted on other weights, or unreadable.
+        NotFittedError: Nobody fitted it yet.
+        ModelError: Fitted on other weights, or unreadable.
     """
     modules.get(name)
     home = folder / name
     if not (home / DESCRIPTION).exists():
         found = ", ".join(saved_modules(folder)) or "none"
-        raise ModelError(
+        raise NotFittedError(
             f"{folder} holds no fitted module {name!r} (there: {found}); fit it with "
             f"`robustexit fit-modules MODEL --data train.jsonl --module {name}`"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from robustexit.exits import HeldOut
 from robustexit.exits.sweep import Split, sweep
 from robustexit.measures.sweeps import Sweep
-from robustexit.reports.sweep import About, curves, markdown, summary, write_sweep
+from robustexit.reports.sweep import About, curves, left_out, markdown, summary, write_sweep
 
 
 def outputs(seed: int) -> HeldOut:
@@ -41,6 +43,12 @@ def test_the_page_says_what_was_found(found: Sweep) -> None:
     assert "ztw fitted on 40 texts of reviews" in text
     assert "| `ceebert` | live, 5 orders |" in text
     assert len(summary(found, 1.5)) == 4
+
+
+def test_policies_left_out_for_one_reason_stand_in_one_line(found: Sweep) -> None:
+    some = dataclasses.replace(found, skipped={"ztw": "not fitted", "sngp": "not fitted", "patience": "too few exits"})
+    assert left_out(some) == ["ztw, sngp: not fitted", "patience: too few exits"]
+    assert "- ztw, sngp: not fitted" in markdown(some, ABOUT)
 
 
 def test_the_curves_hold_every_setting_and_no_bound_in_the_envelope(found: Sweep) -> None:

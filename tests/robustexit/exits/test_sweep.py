@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robustexit.errors import ConfigError, ModelError
+from robustexit.errors import ConfigError, NotFittedError
 from robustexit.exits import HeldOut
-from robustexit.exits.sweep import Split, sweep
+from robustexit.exits.sweep import NOT_FITTED, Split, sweep
 
 
 def outputs(seed: int, n: int = 400, exits: int = 6) -> HeldOut:
@@ -27,7 +27,7 @@ def split() -> Split:
 def no_modules(split: Split):
     def give(module: str | None) -> Split:
         if module is not None:
-            raise ModelError(f"no fitted module {module!r}")
+            raise NotFittedError(f"no fitted module {module!r}")
         return split
 
     return give
@@ -74,7 +74,7 @@ def test_stream_policies_stand_frozen_and_live(split) -> None:
 
 def test_what_cannot_work_is_left_out_with_the_reason(split) -> None:
     found = sweep(["entropy", "learning-to-exit"], no_modules(split), most=8)
-    assert found.skipped == {"learning-to-exit": "no fitted module 'learning-to-exit'"}
+    assert found.skipped == {"learning-to-exit": NOT_FITTED}
     two = Split(outputs(0, exits=2), outputs(1, exits=2))
     assert "at least 3 exits" in sweep(["patience", "entropy"], no_modules(two)).skipped["patience"]
     with pytest.raises(ConfigError, match="did you mean 'entropy'"):
