@@ -10,15 +10,16 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import pandas as pd
-from scipy import stats
 
 from robustexit.errors import ConfigError, ModelError, NotFittedError
 from robustexit.exits.calibration import Point, evaluate, nearest, prototype
 from robustexit.exits.held_out import HeldOut
 from robustexit.exits.policy import ExitPolicy, policies
 from robustexit.exits.stream import StreamPolicy, summarise_stream
+from robustexit.measures.statistics import wilson
 from robustexit.measures.sweeps import COLUMNS, CONTROL, TUNED_COLUMNS, Sweep
 
 SETTINGS = 48
@@ -81,40 +82,47 @@ def sweep(
     Raises:
         ConfigError: An unknown policy.
     """
-    curve: list[dict[str, object]] = []
-    table: list[dict[str, object]] = []
-    streams: list[dict[str, object]] = []
+    found: list[_Rows] = []
     skipped: dict[str, str] = {}
     seconds: dict[str, float] = {}
     full_depth = float(outputs(None).evaluated.correct[:, -1].mean())
-    for name in names:
+    for name, kind in {name: policies.get(name) for name in names}.items():
         started = time.perf_counter()
-        kind = policies.get(name)
         try:
-            split = outputs(kind.module)
-            plain = prototype(name)
-            start = plain.fitted(split.calibration)
-            points = _curve(start, split, most)
-            table += [] if name == CONTROL else _tuned(start, split, speedups, full_depth)
-            streams += _streams(plain, split, orders) if isinstance(plain, StreamPolicy) else []
+            found.append(_evaluate(name, outputs(kind.module), speedups, most, orders))
+            seconds[name] = time.perf_counter() - started
         except NotFittedError:
             skipped[name] = NOT_FITTED
-            continue
         except (ConfigError, ModelError) as error:
             skipped[name] = str(error)
-            continue
-        curve += [_row(point, split.evaluated) | {"source": kind.source} for point in points]
-        seconds[name] = time.perf_counter() - started
         advance(name)
-    columns = [*COLUMNS, *TUNED_COLUMNS]
     return Sweep(
-        curve=pd.DataFrame(curve, columns=[*COLUMNS, "source"]),
-        table=pd.DataFrame(table, columns=columns),
-        streams=pd.DataFrame(streams),
+        curve=pd.DataFrame([row for one in found for row in one.curve], columns=[*COLUMNS, "source"]),
+        table=pd.DataFrame([row for one in found for row in one.table], columns=[*COLUMNS, *TUNED_COLUMNS]),
+        streams=pd.DataFrame([row for one in found for row in one.streams]),
         skipped=skipped,
         seconds=seconds,
         full_depth=full_depth,
     )
+
+
+Row: TypeAlias = dict[str, object]
+
+
+class _Rows(NamedTuple):
+    """One policy's rows of the three tables."""
+
+    curve: list[Row]
+    table: list[Row]
+    streams: list[Row]
+
+
+def _evaluate(name: str, split: Split, speedups: Sequence[float], most: int, orders: Sequence[int]) -> _Rows:
+    plain = prototype(name)
+    start = plain.fitted(split.calibration)
+    curve = [_row(point, split.evaluated) | {"source": plain.source} for point in _curve(start, split, most)]
+    table = [] if name == CONTROL else _tuned(start, split, speedups)
+    return _Rows(curve, table, _streams(plain, split, orders) if isinstance(plain, StreamPolicy) else [])
 
 
 def _curve(start: ExitPolicy, split: Split, most: int) -> list[Point]:
@@ -130,9 +138,9 @@ def _curve(start: ExitPolicy, split: Split, most: int) -> list[Point]:
     return found
 
 
-def _row(point: Point, evaluated: HeldOut) -> dict[str, object]:
+def _row(point: Point, evaluated: HeldOut) -> Row:
     n = len(evaluated.labels)
-    interval = stats.binomtest(round(point.accuracy * n), n).proportion_ci(method="wilson")
+    low, high = wilson(round(point.accuracy * n), n)
     return {
         "policy": point.policy.name,
         "setting": point.policy.describe(),
@@ -142,18 +150,19 @@ def _row(point: Point, evaluated: HeldOut) -> dict[str, object]:
         "mean_exit": point.mean_exit,
         "early": point.early,
         "accuracy": point.accuracy,
-        "low": float(interval.low),
-        "high": float(interval.high),
+        "low": low,
+        "high": high,
         "n": n,
         "deployable": not point.policy.needs_labels,
     }
 
 
-def _tuned(start: ExitPolicy, split: Split, targets: Sequence[float], full_depth: float) -> list[dict[str, object]]:
+def _tuned(start: ExitPolicy, split: Split, targets: Sequence[float]) -> list[Row]:
     """Return a row a target: the setting that the calibration texts choose, and what it does on the evaluated ones."""
     tried = [evaluate(policy, split.calibration) for policy in start.settings(split.calibration, TUNED)]
     early = [point for point in tried if point.early > 0] or tried
-    rows: list[dict[str, object]] = []
+    full_depth = float(split.evaluated.correct[:, -1].mean())
+    rows: list[Row] = []
     for target in targets:
         chosen = nearest(early, target)
         point = evaluate(chosen.policy, split.evaluated)
@@ -169,7 +178,7 @@ def _tuned(start: ExitPolicy, split: Split, targets: Sequence[float], full_depth
     return rows
 
 
-def _streams(start: StreamPolicy, split: Split, orders: Sequence[int]) -> list[dict[str, object]]:
+def _streams(start: StreamPolicy, split: Split, orders: Sequence[int]) -> list[Row]:
     """Return a stream policy frozen after its burn-in on the calibration texts, and live on the evaluated ones."""
     frozen = evaluate(start.fitted(split.calibration), split.evaluated)
     live = summarise_stream(start, split.evaluated, orders)
