@@ -22,6 +22,19 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget after the test what it registers."""
+    from robustexit.exits import policies
+    from robustexit.models.heads import heads
+    from robustexit.models.imported import formats
+    from robustexit.modules import modules
+    from robustexit.training.regimes import regimes
+
+    for registry in (policies, modules, heads, formats, regimes):
+        monkeypatch.setattr(registry, "_members", dict(registry._members))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real data sets; tests that need it skip where it is absent."""

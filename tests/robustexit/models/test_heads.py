@@ -345,7 +345,7 @@ def test_options_that_cannot_work_are_refused(tiny_model, head, options, message
         tiny_model("bert", head=head, head_options=options)
 
 
-def test_heads_of_other_packages_have_options_and_context(tiny_model, batch):
+def test_heads_of_other_packages_have_options_and_context(registries, tiny_model, batch):
     @heads.register("test-wide")
     def wide(width, classes, dropout, *, exit, size, scale=1.0):
         return torch.nn.Sequential(torch.nn.Linear(width, size * exit), torch.nn.Linear(size * exit, classes))

@@ -557,7 +557,7 @@ def test_one_layer_is_one_exit(saved, words, inputs, tmp_path):
     assert report.placed["heads.0.head.4.weight"] == "classifier.weight"
 
 
-def test_formats_of_other_packages_take_part(saved, words, tmp_path):
+def test_formats_of_other_packages_take_part(registries, saved, words, tmp_path):
     class Renamed(type(formats.get("pabee"))):
         name = "test-renamed"
 

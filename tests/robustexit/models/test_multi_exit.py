@@ -360,7 +360,7 @@ def test_default_max_length_survives_hugging_faces_own_default(tiny_config, tmp_
         assert MultiExitConfig.from_pretrained(tmp_path).max_length == (length or 40)
 
 
-def test_heads_of_other_packages_take_part(tiny_model, batch):
+def test_heads_of_other_packages_take_part(registries, tiny_model, batch):
     @heads.register("test-bilinear")
     def head(width, classes, dropout):
         return torch.nn.Sequential(torch.nn.Dropout(dropout), torch.nn.Linear(width, classes, bias=False))
