@@ -169,16 +169,10 @@ def nearest(points: Sequence[Point], speedup: float) -> Point:
         points: Settings of one policy on held-out data.
         speedup: What is wanted.
     """
-    slack = SLACK * speedup if _parameters_varied(points) > 1 else 0.0
+    slack = SLACK * speedup if points[0].policy.several else 0.0
     least = min(abs(point.speedup - speedup) for point in points)
     near = [point for point in points if abs(point.speedup - speedup) <= least + slack]
     return max(near, key=lambda point: (point.accuracy, -abs(point.speedup - speedup)))
-
-
-def _parameters_varied(points: Sequence[Point]) -> int:
-    """In how many parameters the settings differ."""
-    several = [point.policy.parameters for point in points]
-    return sum(any(one[name] != several[0][name] for one in several) for name in several[0])
 
 
 def calibrate(name: str, target: Target, held_out: HeldOut, **parameters: Any) -> Calibration:

@@ -56,6 +56,9 @@ class ExitPolicy(ABC):
     module: ClassVar[str | None] = None
     """Post-hoc module (`robustexit.modules`) whose scalars or logits the policy reads; None for none."""
 
+    several: ClassVar[bool] = False
+    """Settings vary in several parameters, so that many reach about the same speed-up, some of them badly."""
+
     needs_labels: ClassVar[bool] = False
     """The policy reads the true label (scalar ``label``): a bound for sweeps that can never be deployed."""
 

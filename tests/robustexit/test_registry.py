@@ -32,11 +32,11 @@ def test_a_name_is_taken_once() -> None:
 
 
 def test_another_package_adds_a_policy(monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustexit.exits.patience import Patience
+    from robustexit.exits.rules.patience import Patience
 
     def entry_points(group: str) -> list[EntryPoint]:
         assert group == "robustexit.policies"
-        return [EntryPoint("theirs", "robustexit.exits.patience:Patience", group)]
+        return [EntryPoint("theirs", "robustexit.exits.rules.patience:Patience", group)]
 
     monkeypatch.setattr(module, "entry_points", entry_points)
     monkeypatch.setattr(policies, "_members", dict(policies._members))

@@ -180,6 +180,7 @@ class SplitEE(ExitArms):
     name: ClassVar[str] = "splitee"
     source: ClassVar[str] = "SplitEE, Bajpai, Trivedi, Yadav & Hanawal 2023, AIMLSystems, arXiv 2309.09195"
     price: ClassVar[str] = "lambda_"
+    several: ClassVar[bool] = True
 
     alpha: float = 0.75
     lambda_: float = 0.1

@@ -44,6 +44,7 @@ class Beem(ExitPolicy):
 
     name: ClassVar[str] = "beem"
     source: ClassVar[str] = "BEEM, Bajpai & Hanawal 2025, arXiv 2502.00745"
+    several: ClassVar[bool] = True
 
     t: float | None = None
     weights: str = "accuracy"

@@ -47,6 +47,7 @@ class ConfidentPatience(ExitPolicy):
 
     name: ClassVar[str] = "confident-patience"
     source: ClassVar[str] = "PCEE-BERT, Zhang et al. 2022, Findings of NAACL"
+    several: ClassVar[bool] = True
 
     tau: float
     t: int | None = None

@@ -67,6 +67,7 @@ class SoftPatience(ExitPolicy):
 
     name: ClassVar[str] = "soft-patience"
     source: ClassVar[str] = "F-PABEE, Gao et al. 2023, arXiv 2305.11916"
+    several: ClassVar[bool] = True
 
     tau: float
     t: int | None = None

@@ -43,6 +43,7 @@ class TrendWindow(ExitPolicy):
 
     name: ClassVar[str] = "trend-window"
     source: ClassVar[str] = "ELBERT, Xie et al. 2021, arXiv 2107.00175"
+    several: ClassVar[bool] = True
 
     d: float
     n: int | None = None
