@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +21,9 @@ import torch
 from robustexit.data import DataSpec, load_dataset_spec
 from robustexit.exits import ExitPolicy, make_policy, replay, run_policy
 from robustexit.models import load_model
-from robustexit.victims import encoding
 from robustexit.victims.encoding import Batch, min_rows
 from robustexit.victims.model_victim import DeployedModel
 from robustexit.victims.outputs import collect_outputs
-
-
-def padded_batches(deployed: DeployedModel, texts: Sequence[dict[str, str]], size: int) -> list[Batch]:
-    """Group texts by padded length into batches of `size` texts, filled up as a victim fills them."""
-    encoded = deployed.encode(texts)
-    before = encoding.BATCH_ROWS
-    encoding.BATCH_ROWS = size  # type: ignore[misc]
-    try:
-        return deployed.batches(encoded)
-    finally:
-        encoding.BATCH_ROWS = before  # type: ignore[misc]
 
 
 def one_pass(deployed: DeployedModel, batches: list[Batch], policy: ExitPolicy) -> tuple[float, list[int]]:
@@ -87,7 +74,7 @@ def main() -> None:
     print(f"{len(data)} texts of {data.name}, {layers[-1]} layers, {arguments.threads} thread(s)")
     print("batch  mean exit  layer ratio  full ms  early ms  speed-up [quartiles]  share of layer ratio")
     for size in map(int, arguments.sizes.split(",")):
-        batches = padded_batches(deployed, data.texts, size)
+        batches = deployed.batches(deployed.encode(data.texts), at_most=size)
         for wanted in map(float, arguments.exits.split(",")):
             policy = threshold_for(logits, wanted)
             one_pass(deployed, batches, policy), one_pass(deployed, batches, full)

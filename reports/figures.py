@@ -23,6 +23,8 @@ ATTACKED: Final = "#d9650f"
 QUIET: Final = "#808890"
 INK: Final = "currentColor"
 FONT: Final = "sans-serif"
+PADDING: Final = {"left": 16, "right": 8, "top": 5, "bottom": 5}
+"""Room around a chart: a reader's sans-serif may be wider than the one it was laid out with."""
 
 
 def build_figures(context: Context) -> dict[str, Figure]:
@@ -71,7 +73,7 @@ def to_svg(chart: alt.TopLevelMixin, prefix: str) -> str:
 
 def _themed(chart: Any) -> Any:
     return (
-        chart.configure(background="transparent", font=FONT)
+        chart.configure(background="transparent", font=FONT, padding=PADDING)
         .configure_view(stroke=None)
         .configure_axis(
             labelColor=INK,

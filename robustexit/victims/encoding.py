@@ -112,8 +112,9 @@ def batches(
     limit: int,
     device: torch.device | str,
     at_least: int = 1,
+    at_most: int = BATCH_ROWS,
 ) -> Iterator[Batch]:
-    """Group texts by padded length into batches of at most `BATCH_ROWS` rows, filled up to `min_rows`.
+    """Group texts by padded length into batches of at most `at_most` rows, filled up to `min_rows`.
 
     Args:
         encoded: The texts.
@@ -121,13 +122,14 @@ def batches(
         limit: Largest padded length (the model's number of positions).
         device: Where the tensors go.
         at_least: Rows a batch holds in any case; more than `min_rows` for models whose head needs it.
+        at_most: Texts a batch holds at most.
     """
     by_length: defaultdict[int, list[int]] = defaultdict(list)
     for position, one in enumerate(encoded):
         by_length[padded_length(one.tokens, limit)].append(position)
     for length, positions in sorted(by_length.items()):
-        for at in range(0, len(positions), BATCH_ROWS):
-            chosen = positions[at : at + BATCH_ROWS]
+        for at in range(0, len(positions), at_most):
+            chosen = positions[at : at + at_most]
             filled = chosen + [chosen[-1]] * (max(at_least, min_rows(length)) - len(chosen))
             inputs = {
                 name: torch.tensor(

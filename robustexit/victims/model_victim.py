@@ -19,7 +19,7 @@ from robustexit.exits.policy import require_deployable
 from robustexit.models import LoadedModel, MacCounter, MultiExitForSequenceClassification, weights_hash
 from robustexit.modules import ExitModule, FittedOn, load_module, module_folder
 from robustexit.victims.base import Trace
-from robustexit.victims.encoding import Batch, Encoded, batches, encode, min_rows
+from robustexit.victims.encoding import BATCH_ROWS, Batch, Encoded, batches, encode, min_rows
 
 WHOLE_MODEL_ROWS = 16
 """Rows of a plain classifier's batch at least: its head runs inside, and thin products change kernels below 16."""
@@ -108,8 +108,8 @@ class DeployedModel:
         """Tokenize texts to this model's limit."""
         return encode(self.tokenizer, texts, self.max_length)
 
-    def batches(self, encoded: Sequence[Encoded]) -> list[Batch]:
-        """Pad and group encoded texts."""
+    def batches(self, encoded: Sequence[Encoded], at_most: int = BATCH_ROWS) -> list[Batch]:
+        """Pad and group encoded texts into batches of at most `at_most`."""
         return list(
             batches(
                 encoded,
@@ -117,6 +117,7 @@ class DeployedModel:
                 limit=self.limit,
                 device=self.device,
                 at_least=1 if self.loaded.kind == "multi_exit" else WHOLE_MODEL_ROWS,
+                at_most=at_most,
             )
         )
 

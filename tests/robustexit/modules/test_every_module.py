@@ -359,14 +359,12 @@ def test_damaged_files_are_refused(name, damage, tmp_path) -> None:
         load_module(tmp_path, name, HASH)
 
 
-@every_module
+@pytest.mark.parametrize("name", [name for name in modules.names() if list(fitted(name).parameters())])
 def test_weights_of_another_shape_are_refused(name, tmp_path) -> None:
     """Parameters have the shape that follows from the description; only buffers may follow from the data."""
     home = saved(name, tmp_path)
     parameters = {key for key, _ in fitted(name).named_parameters()}
     weights = load_file(home / "weights.safetensors")
-    if not parameters:
-        pytest.skip("no parameters")
     key = min(parameters)
     save_file({**weights, key: torch.zeros(*weights[key].shape, 2)}, home / "weights.safetensors")
     with pytest.raises(ModelError, match="fit the module again"):
