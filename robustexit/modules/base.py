@@ -26,6 +26,7 @@ from robustexit.exits.layerwise import Reading
 from robustexit.exits.policy import State
 from robustexit.parameters import build
 from robustexit.registry import Registry
+from robustexit.tensors import own_copy
 
 READ_ROWS = 32
 """Rows a module always reads at once: thin matrix products change kernels with their number (docs/decisions.md,
@@ -261,7 +262,7 @@ def read_stored(module: ExitModule, pooled: NDArray[np.float32], logits: NDArray
     scalars: dict[str, NDArray[np.float32]] = {}
     for start in range(0, len(logits), READ_ROWS):
         rows = slice(start, min(start + READ_ROWS, len(logits)))
-        states, values = torch.from_numpy(np.array(pooled[rows])), torch.from_numpy(np.array(logits[rows]))
+        states, values = own_copy(pooled[rows]), own_copy(logits[rows])
         memory = module.start(len(values))
         for index in range(module.shape.num_exits):
             memory, better, named = module.read_exit(memory, index + 1, states[:, index], values[:, index])

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -19,6 +18,7 @@ from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
 from robustexit.modules.fit_settings import FitSettings
 from robustexit.modules.fitting import as_tensors, minimise, rounding
 from robustexit.parameters import require_between, require_count, require_one_of
+from robustexit.tensors import own_copy
 
 _ROWS = 1024
 """Texts at a time in sums over the data, which may be memory-mapped."""
@@ -171,7 +171,7 @@ def class_means(data: FitData) -> torch.Tensor:
         ConfigError: A class without an example.
     """
     shape = data.shape
-    labels = torch.from_numpy(np.array(data.labels))
+    labels = own_copy(data.labels)
     counts = torch.bincount(labels, minlength=shape.num_classes)
     if bool((counts == 0).any()):
         absent = ", ".join(str(label) for label in torch.nonzero(counts == 0).flatten().tolist())
@@ -182,5 +182,5 @@ def class_means(data: FitData) -> torch.Tensor:
     sums = torch.zeros(shape.num_classes, shape.num_exits, shape.width, dtype=torch.float64)
     for start in range(0, len(labels), _ROWS):
         rows = slice(start, start + _ROWS)
-        sums.index_add_(0, labels[rows], torch.from_numpy(data.pooled[rows].astype(np.float64)))
+        sums.index_add_(0, labels[rows], own_copy(data.pooled[rows]).double())
     return (sums / counts[:, None, None]).transpose(0, 1).float().contiguous()

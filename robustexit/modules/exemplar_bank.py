@@ -16,6 +16,7 @@ from robustexit.exits.policy import State
 from robustexit.models.heads.row_linear import row_linear
 from robustexit.modules.base import ExitModule, FitData, ModuleShape, modules
 from robustexit.parameters import require_between, require_count
+from robustexit.tensors import own_copy
 from robustexit.training.losses import true_class_probabilities
 
 NO_EXEMPLAR = -1.0
@@ -93,7 +94,7 @@ class ExemplarBank(ExitModule):
         Raises:
             ConfigError: No exit answers any text rightly and with that confidence.
         """
-        logits, labels = torch.from_numpy(np.array(data.logits)), torch.from_numpy(np.array(data.labels))
+        logits, labels = own_copy(data.logits), own_copy(data.labels)
         right = logits.argmax(dim=-1) == labels[:, None]
         qualified = right & (true_class_probabilities(logits, labels) >= self.settings.confident)
         generator = torch.Generator().manual_seed(seed)
@@ -111,7 +112,7 @@ class ExemplarBank(ExitModule):
             )
         self.bank = torch.zeros(*self.filled.shape, fullest, self.shape.width)
         for (exit, class_), rows in drawn.items():
-            states = torch.from_numpy(np.array(data.pooled[rows.numpy(), exit]))
+            states = own_copy(data.pooled[rows.numpy(), exit])
             self.bank[exit, class_, : len(rows)] = functional.normalize(states, dim=-1)
             self.filled[exit, class_] = len(rows)
         filled = self.filled.double()

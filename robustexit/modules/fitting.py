@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 from torch import nn
 
 from robustexit.errors import ModelError
 from robustexit.modules.base import FitData
 from robustexit.modules.fit_settings import FitSettings
+from robustexit.tensors import own_copy
 
 
 def minimise(
@@ -65,9 +65,7 @@ def minimise(
 
 def as_tensors(data: FitData) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return pooled states [N, K, D], logits [N, K, C] and labels [N] as tensors."""
-    # Copies: stored outputs are memory-mapped for reading only, which tensors cannot be.
-    pooled, logits, labels = (torch.from_numpy(np.array(part)) for part in (data.pooled, data.logits, data.labels))
-    return pooled, logits, labels
+    return own_copy(data.pooled), own_copy(data.logits), own_copy(data.labels)
 
 
 def rounding(states: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from transformers import DataCollatorWithPadding
 
 from robustexit.errors import ModelError
 from robustexit.models import MultiExitForSequenceClassification
+from robustexit.tensors import own_copy
 from robustexit.training.encoding import EncodedTexts
 from robustexit.training.objectives import Batch, Objective, Step
 
@@ -167,8 +168,8 @@ def fit_heads(
         for rows in torch.split(shuffled, options.batch_size):
             # Sorted rows are read in file order from the memory map; a batch mean ignores order.
             rows = rows.sort().values
-            batch = Batch({}, torch.from_numpy(features.labels[rows.numpy()]).to(device), rows.to(device))
-            pooled = torch.from_numpy(features.pooled[rows.numpy()]).to(device)
+            batch = Batch({}, own_copy(features.labels[rows.numpy()]).to(device), rows.to(device))
+            pooled = own_copy(features.pooled[rows.numpy()]).to(device)
             rate = float(schedule.get_last_lr()[0])
             step = Step(model, number, steps, batch, model.head_logits(pooled), pooled, head_rate=rate)
             optimizer.zero_grad(set_to_none=True)
@@ -218,6 +219,6 @@ def stored_logits(
     parts = []
     with torch.inference_mode():
         for start in range(0, len(features.labels), batch_size):
-            pooled = torch.from_numpy(np.array(features.pooled[start : start + batch_size])).to(device)
+            pooled = own_copy(features.pooled[start : start + batch_size]).to(device)
             parts.append(model.head_logits(pooled).cpu().numpy())
     return np.concatenate(parts)
