@@ -19,6 +19,7 @@ from robustexit.attacks.recipes import (
     recipes,
 )
 from robustexit.attacks.resources import Resource
+from robustexit.attacks.views import VIEWS, View, get_view
 
 if TYPE_CHECKING:
     from robustexit.attacks.attempt import Attacker, AttemptResult, attempt_seed
@@ -36,6 +37,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "VIEWS",
     "Attacker",
     "AttemptResult",
     "Goal",
@@ -43,10 +45,12 @@ __all__ = [
     "Recipe",
     "RecipeStatus",
     "Resource",
+    "View",
     "attempt_seed",
     "check",
     "check_combination",
     "effective_name",
+    "get_view",
     "goals",
     "make_goal",
     "make_recipe",

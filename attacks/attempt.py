@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from rapidfuzz.distance import LCSseq
 
+from robustexit.attacks.fields import field_values
 from robustexit.attacks.goal_function import TraceGoalFunction, make_goal_function
 from robustexit.attacks.goals import Goal, make_goal
 from robustexit.attacks.limits import LimitReached, Limits
 from robustexit.attacks.recipes import Recipe, check_combination, make_recipe, require_ready
-from robustexit.attacks.searches import CountingAttack, field_values
+from robustexit.attacks.searches.counting import CountingAttack
 from robustexit.attacks.textattack_api import (
     FailedAttackResult,
     GoalFunctionResultStatus,
@@ -28,6 +29,7 @@ from robustexit.attacks.textattack_api import (
     SuccessfulAttackResult,
     words_from_text,
 )
+from robustexit.attacks.views import View, get_view
 from robustexit.attacks.wrapper import VictimWrapper
 from robustexit.data.types import Example, Fields
 from robustexit.errors import ConfigError
@@ -133,9 +135,10 @@ class Attacker:
         goal_parameters: Parameters of a goal given by name.
         field_names: Fields that every example must have, in order; each example's own if None.
         limits: Limits on each attempt; none by default.
+        view: What the attacker sees, or its name.
 
     Raises:
-        ConfigError: Unknown names, a recipe and a goal that do not go together, or a goal that cannot apply.
+        ConfigError: Unknown names, a recipe, a goal and a view that do not go together, or a goal that cannot apply.
         ResourceError: The recipe's resources are missing.
     """
 
@@ -148,6 +151,7 @@ class Attacker:
         goal_parameters: Mapping[str, Any] | None = None,
         field_names: Sequence[str] | None = None,
         limits: Limits | None = None,
+        view: View | str = "scores",
     ) -> None:
         self.victim = victim
         self.recipe = make_recipe(recipe) if isinstance(recipe, str) else recipe
@@ -155,7 +159,8 @@ class Attacker:
         self.goal = make_goal(goal, **(goal_parameters or {})) if isinstance(goal, str) else goal
         self.field_names = None if field_names is None else tuple(field_names)
         self.limits = limits or Limits()
-        check_combination(self.recipe, self.goal)
+        self.view = get_view(view) if isinstance(view, str) else view
+        check_combination(self.recipe, self.goal, self.view)
         reason = self.goal.refuses(victim)
         if reason is not None:
             raise ConfigError(f"goal {self.goal.label!r} cannot apply: {reason}")
@@ -183,9 +188,10 @@ class Attacker:
         engine = self._engine(self.field_names or tuple(example.fields), tuple(protected_fields))
         started = time.perf_counter()
         seconds = self.limits.seconds
-        engine.wrapper.begin(None if seconds is None else time.monotonic() + seconds)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        engine.wrapper.begin(deadline)
         engine.goal_function.begin()
-        engine.attack.begin()
+        engine.attack.begin(self.limits.candidates, deadline)
         seed_everything(attempt_seed(dataset, example.example_id, self.recipe.name, seed))
         outcome, met, text, error = _run(engine, example, protected_fields)
         changed, total = count_words(example.fields, text)
@@ -210,7 +216,7 @@ class Attacker:
         key = (names, protected)
         if key not in self._engines:
             wrapper = VictimWrapper(self.victim, names, self.goal.min_depth(self.victim.num_exits))
-            goal_function = make_goal_function(wrapper, self.goal, self.limits)
+            goal_function = make_goal_function(wrapper, self.goal, self.limits, self.view)
             self._engines[key] = _Engine(wrapper, goal_function, self.recipe.build(goal_function, protected))
         return self._engines[key]
 

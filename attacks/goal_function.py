@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from robustexit.attacks.goals import Goal, InputReduction
+from robustexit.attacks.goals import Goal
+from robustexit.attacks.goals.answers import InputReduction
 from robustexit.attacks.limits import LimitReached, Limits
 from robustexit.attacks.textattack_api import GoalFunction, GoalFunctionResult, GoalFunctionResultStatus
+from robustexit.attacks.views import VIEWS, Seen, View
 from robustexit.attacks.wrapper import VictimWrapper
 from robustexit.victims.base import Trace
 
@@ -43,13 +45,16 @@ class TraceGoalFunction(GoalFunction):  # type: ignore[misc]  # TextAttack is un
         wrapper: The victim.
         goal: The goal.
         limits: Limits on one attempt.
+        view: What the attacker sees; goal and search are told nothing else.
 
     Attributes:
-        start: Trace of the original text of the current attempt.
+        start: What the attacker saw of the original text of the current attempt.
         best: The best result so far among the search's own candidates (not the texts it only ranks words by).
     """
 
-    def __init__(self, wrapper: VictimWrapper, goal: Goal, limits: Limits | None = None) -> None:
+    def __init__(
+        self, wrapper: VictimWrapper, goal: Goal, limits: Limits | None = None, view: View = VIEWS["scores"]
+    ) -> None:
         limits = limits or Limits()
         super().__init__(
             wrapper,
@@ -58,9 +63,10 @@ class TraceGoalFunction(GoalFunction):  # type: ignore[misc]  # TextAttack is un
             model_batch_size=_WHOLE_LIST if limits.seconds is None else _TIMED,
         )
         self.goal = goal
+        self.view = view
         self.max_queries = limits.queries
         self.num_queries = 0
-        self.start: Trace | None = None
+        self.start: Seen | None = None
         self.best: Any = None
 
     def begin(self) -> None:
@@ -76,7 +82,7 @@ class TraceGoalFunction(GoalFunction):  # type: ignore[misc]  # TextAttack is un
         TextAttack asks for the original again: the cache answers, or where there is none (the victim learns) that
         query is the only one, and `_call_model` keeps its trace.
         """
-        self.start = self._call_model([attacked_text])[0] if self.use_cache else None
+        self.start = self.see(self._call_model([attacked_text])[0]) if self.use_cache else None
         result, search_over = super().init_attack_example(attacked_text, ground_truth_output)
         self.best = result
         return result, search_over
@@ -85,8 +91,12 @@ class TraceGoalFunction(GoalFunction):  # type: ignore[misc]  # TextAttack is un
         """Query the victim; the first answer of an attempt is the one to its original text."""
         traces: list[Trace] = super()._call_model(attacked_text_list)
         if self.start is None and traces:
-            self.start = traces[0]
+            self.start = self.see(traces[0])
         return traces
+
+    def see(self, trace: Trace) -> Seen:
+        """Return what the attacker sees of a trace."""
+        return self.view.show(trace, self.model.num_exits)
 
     def get_results(self, attacked_text_list: Sequence[Any], check_skip: bool = False) -> Any:
         """Query the victim as TextAttack does, keeping the best candidate and the query budget.
@@ -118,15 +128,15 @@ class TraceGoalFunction(GoalFunction):  # type: ignore[misc]  # TextAttack is un
 
     def _is_goal_complete(self, model_output: Trace, attacked_text: Any) -> bool:
         assert self.start is not None
-        return self.goal.met(model_output, self.ground_truth_output, self.start)
+        return self.goal.met(self.see(model_output), self.ground_truth_output, self.start)
 
     def _should_skip(self, model_output: Trace, attacked_text: Any) -> bool:
-        return self.goal.skips(model_output, self.ground_truth_output)
+        return self.goal.skips(self.see(model_output), self.ground_truth_output)
 
     def _get_score(self, model_output: Trace, attacked_text: Any) -> float:
         assert self.start is not None
         # A plain float, as TextAttack makes of its own scores: searches mix them with other floats.
-        return float(self.goal.score(model_output, self.ground_truth_output, self.start))
+        return float(self.goal.score(self.see(model_output), self.ground_truth_output, self.start))
 
     def _get_displayed_output(self, raw_output: Trace) -> int:
         return raw_output.answer
@@ -149,15 +159,18 @@ class ReductionGoalFunction(TraceGoalFunction):
 
     def _get_score(self, model_output: Trace, attacked_text: Any) -> float:
         assert self.start is not None
-        if not self.goal.met(model_output, self.ground_truth_output, self.start):
+        seen = self.see(model_output)
+        if not self.goal.met(seen, self.ground_truth_output, self.start):
             return 0.0
         words = self.initial_attacked_text.num_words
         removed = max((words - attacked_text.num_words) / max(words, 1), 0)
-        tie = self.goal.score(model_output, self.ground_truth_output, self.start) / np.float32(max(words, 1))
-        return min(float(np.float32(removed) + tie), 1.0)
+        score = np.float32(float(self.goal.score(seen, self.ground_truth_output, self.start)))
+        return min(float(np.float32(removed) + score / np.float32(max(words, 1))), 1.0)
 
 
-def make_goal_function(wrapper: VictimWrapper, goal: Goal, limits: Limits | None = None) -> TraceGoalFunction:
+def make_goal_function(
+    wrapper: VictimWrapper, goal: Goal, limits: Limits | None = None, view: View = VIEWS["scores"]
+) -> TraceGoalFunction:
     """Return the goal function that fits a goal."""
     kind = ReductionGoalFunction if isinstance(goal, InputReduction) else TraceGoalFunction
-    return kind(wrapper, goal, limits)
+    return kind(wrapper, goal, limits, view)

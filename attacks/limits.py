@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from robustexit.errors import ConfigError
@@ -14,17 +14,21 @@ class Limits:
 
     Attributes:
         queries: Model queries as TextAttack counts them; reaching it ends the attempt as ``budget``.
-        seconds: Wall-clock seconds, checked before every call of the victim; ends it as ``timeout``.
+        candidates: Texts that transformations propose, whether or not a constraint lets them through; ends it as
+            ``budget``.
+        seconds: Wall-clock seconds, checked before every call of the victim and around every transformation; ends
+            it as ``timeout``.
     """
 
     queries: int | None = None
+    candidates: int | None = None
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("queries", "seconds"):
-            value = getattr(self, name)
+        for field in fields(self):
+            value = getattr(self, field.name)
             if value is not None and value <= 0:
-                raise ConfigError(f"limit {name} must be positive, got {value!r}; leave it out for no limit")
+                raise ConfigError(f"limit {field.name} must be positive, got {value!r}; leave it out for no limit")
 
 
 class LimitReached(Exception):  # noqa: N818  # the end of a search, not a mistake

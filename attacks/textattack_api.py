@@ -24,13 +24,14 @@ from robustexit.errors import ResourceError
 from robustexit.network import ALLOWED
 
 
-def _add_nltk_folder(folder: os.PathLike[str]) -> None:
+def add_nltk_folder(folder: os.PathLike[str]) -> None:
+    """Let NLTK look into another folder, after its own."""
     if str(folder) not in nltk.data.path:
         nltk.data.path.append(str(folder))
 
 
 @contextmanager
-def _no_nltk_downloads() -> Iterator[None]:
+def no_nltk_downloads() -> Iterator[None]:
     """Make ``nltk.download`` do nothing, unless the user allowed the network."""
     if resources.network_allowed():
         yield
@@ -67,9 +68,9 @@ def _own_cache() -> Iterator[None]:
 
 
 if not resources.stopwords().found:
-    _add_nltk_folder(resources.substitute_stopwords())
+    add_nltk_folder(resources.substitute_stopwords())
 
-with _loggers_left_alone(), _own_cache(), _no_nltk_downloads():
+with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
     import textattack
     from textattack import Attack, attack_recipes
     from textattack.attack_results import (
@@ -83,7 +84,7 @@ with _loggers_left_alone(), _own_cache(), _no_nltk_downloads():
     from textattack.goal_function_results import GoalFunctionResult, GoalFunctionResultStatus
     from textattack.goal_functions import GoalFunction
     from textattack.models.wrappers import ModelWrapper
-    from textattack.search_methods import DifferentialEvolution
+    from textattack.search_methods import DifferentialEvolution, GreedyWordSwapWIR
     from textattack.shared import AttackedText
     from textattack.shared.utils import install, strings
     from textattack.transformations import WordSwapHomoglyphSwap
@@ -150,23 +151,6 @@ def _patch() -> None:
 _patch()
 
 
-@contextmanager
-def prepared(needs: Sequence[str]) -> Iterator[None]:
-    """Build TextAttack components within this context: resources in place, no download.
-
-    Args:
-        needs: Names of the resources the components read.
-
-    Raises:
-        ResourceError: One of them is missing.
-    """
-    resources.require(needs)
-    if "wordnet" in needs and not resources.in_nltk("corpora/wordnet", inside="data.noun"):
-        _add_nltk_folder(resources.debian_wordnet())
-    with _no_nltk_downloads():
-        yield
-
-
 def stock_attack(class_name: str, wrapper: Any, parameters: dict[str, Any]) -> Attack:
     """Build a stock recipe of ``textattack.attack_recipes`` around a model wrapper."""
     return getattr(attack_recipes, class_name).build(wrapper, **parameters)
@@ -181,6 +165,7 @@ __all__ = [
     "GoalFunction",
     "GoalFunctionResult",
     "GoalFunctionResultStatus",
+    "GreedyWordSwapWIR",
     "InputColumnModification",
     "MaximizedAttackResult",
     "ModelWrapper",
@@ -189,8 +174,9 @@ __all__ = [
     "SuccessfulAttackResult",
     "WordSwapDifferentialEvolution",
     "WordSwapHomoglyphSwap",
+    "add_nltk_folder",
     "attack_recipes",
-    "prepared",
+    "no_nltk_downloads",
     "stock_attack",
     "strings",
     "words_from_text",

@@ -32,6 +32,7 @@ class VictimWrapper(ModelWrapper):  # type: ignore[misc]  # TextAttack is untype
         self.model = victim
         self.learns = isinstance(victim, LearningVictim)
         self.field_names = tuple(field_names)
+        self.num_exits = victim.num_exits
         self.min_depth = min_depth
         self.begin()
 

@@ -25,7 +25,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from robustexit.attacks.attempt import Attacker, attempt_seed, seed_everything
-from robustexit.attacks.textattack_api import prepared, textattack
+from robustexit.attacks.components.install import prepared
+from robustexit.attacks.textattack_api import textattack
 from robustexit.data import DataSpec, TextDataset, load_dataset_spec
 from robustexit.exits import Target, calibrate
 from robustexit.models import load_model

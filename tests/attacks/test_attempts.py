@@ -7,7 +7,8 @@ import pytest
 
 from robustexit.attacks import Limits, make_goal, make_recipe, recipes, resources
 from robustexit.attacks.attempt import Attacker, attempt_seed, count_words, seed_everything
-from robustexit.attacks.searches import read_homoglyphs
+from robustexit.attacks.components.homoglyphs import read_homoglyphs
+from robustexit.attacks.views import VIEWS
 from robustexit.data.types import Example
 from robustexit.errors import ConfigError, ResourceError
 
@@ -21,6 +22,10 @@ COMBINATIONS = [
 PAIR = Example(
     "p", {"first": "A man plays a guitar on the stage.", "second": "A person makes music for a large crowd."}, 0
 )
+
+
+def seen(trace):
+    return VIEWS["scores"].show(trace, len(trace.logits))
 
 
 @pytest.fixture
@@ -43,14 +48,14 @@ def test_success_is_what_the_goal_says(victim, label_by, recipe, goal):
         assert result.error is None
         outcomes.add(result.outcome)
         start, final = victim.trace([example.fields, result.text_attacked], min_depth=4)
-        met = make_goal(goal).met(final, example.label, start)
+        met = make_goal(goal).met(seen(final), example.label, seen(start))
         if goal == "input-reduction":
             assert result.outcome == "maximized" and met
             assert 0 < result.words_changed < result.words_total
             continue
         assert result.goal_met == met == (result.outcome in {"succeeded", "skipped"})
         if result.outcome == "skipped":
-            assert make_goal(goal).met(start, example.label, start)
+            assert make_goal(goal).met(seen(start), example.label, seen(start))
             assert result.text_attacked == example.fields
             assert (result.queries, result.words_changed) == (1, 0)
         elif result.outcome == "succeeded":
@@ -326,5 +331,5 @@ def test_textfooler_is_wired_as_the_others(small_textfooler, victim, label_by, g
         assert result.error is None
         kept += result.candidates_kept
         final = victim.trace([result.text_attacked], min_depth=4)[0]
-        assert result.goal_met == make_goal(goal).met(final, example.label, final)
+        assert result.goal_met == make_goal(goal).met(seen(final), example.label, seen(final))
     assert kept > 0

@@ -8,14 +8,23 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from robustexit.attacks import make_goal
-from robustexit.attacks.goals import goals, softmax, uniformity
+from robustexit.attacks.goals import goals, softmax
+from robustexit.attacks.goals.savings import uniformity as uniformity_of
+from robustexit.attacks.views import VIEWS, Seen
 from robustexit.errors import ConfigError
 from robustexit.victims.base import Trace
 
 
-def trace(logits: list[list[float]], exit_: int) -> Trace:
+def trace(logits: list[list[float]], exit_: int, view: str = "scores") -> Seen:
     values = np.array(logits, np.float32)
-    return Trace(values, exit_, softmax(values[exit_ - 1]), tokens=3, macs=exit_, full_macs=len(logits), layers=exit_)
+    full = Trace(values, exit_, softmax(values[exit_ - 1]), tokens=3, macs=exit_, full_macs=len(logits), layers=exit_)
+    return VIEWS[view].show(full, len(logits))
+
+
+def uniformity(logits: np.ndarray) -> float:
+    score = uniformity_of(torch.from_numpy(logits))
+    assert score.dtype == torch.float32
+    return float(score)
 
 
 def shapes() -> st.SearchStrategy[tuple[int, int]]:
@@ -25,7 +34,6 @@ def shapes() -> st.SearchStrategy[tuple[int, int]]:
 @given(shapes().flatmap(lambda s: hnp.arrays(np.float32, s, elements=st.floats(-50, 50, width=32))))
 def test_uniformity_lies_between_zero_and_one(logits):
     score = uniformity(logits)
-    assert isinstance(score, np.float32)
     assert 0 <= score <= 1
 
 
@@ -52,7 +60,7 @@ def test_deployed_and_final_scores_equal_textattack_s_to_the_bit(logits):
     batch = torch.nn.functional.softmax(torch.tensor(logits), dim=1)
     for row, probabilities in zip(logits, batch, strict=True):
         stock = (1 - probabilities[2]).item()
-        one = Trace(row[None], 1, probabilities.numpy(), tokens=1, macs=1, full_macs=1, layers=1)
+        one = VIEWS["scores"].show(Trace(row[None], 1, probabilities.numpy(), 1, macs=1, full_macs=1, layers=1), 1)
         assert float(make_goal("deployed").score(one, 2, one)) == stock
         assert float(make_goal("final").score(one, 2, one)) == stock
 
@@ -101,7 +109,7 @@ def test_slowdown_refuses_a_full_depth_victim(bag):
         ("deploid", {}, r"unknown goal 'deploid' \(did you mean 'deployed'\?\)"),
         ("deployed", {"target_exit": 2}, r"goal 'deployed' has no parameter 'target_exit'; it takes none"),
         ("slowdown-uniform", {"target": 2}, r"did you mean 'target_exit'\?\); expected one of: target_exit"),
-        ("slowdown-uniform", {"target_exit": 1}, r"must be an exit after the first .* got 1"),
+        ("slowdown-uniform", {"target_exit": 1}, r"target_exit must be an exit \(2, 3, ..., K\), got 1"),
         ("slowdown-uniform", {"target_exit": "4"}, r"got '4'"),
     ],
 )
@@ -111,4 +119,4 @@ def test_wrong_goals_say_what_is_expected(name, parameters, message):
 
 
 def test_every_goal_is_listed():
-    assert goals.names() == ["deployed", "final", "input-reduction", "slowdown-uniform"]
+    assert {"deployed", "final", "input-reduction", "slowdown-uniform"} <= set(goals.names())

@@ -145,7 +145,7 @@ def test_downloads_are_refused_with_the_way_out(tmp_path, monkeypatch):
 def test_nltk_downloads_nothing_while_attacks_are_built(monkeypatch):
     import nltk
 
-    from robustexit.attacks.textattack_api import prepared
+    from robustexit.attacks.components.install import prepared
 
     def fail(*args, **kwargs):
         raise AssertionError("nltk.download was called")
@@ -158,7 +158,7 @@ def test_nltk_downloads_nothing_while_attacks_are_built(monkeypatch):
 def test_wordnet_loads_whole():
     if not resources.wordnet().found:
         pytest.skip(f"needs WordNet: {resources.wordnet().where}")
-    from robustexit.attacks.textattack_api import prepared
+    from robustexit.attacks.components.install import prepared
 
     with prepared(["wordnet"]):
         from nltk.corpus import wordnet

@@ -9,10 +9,10 @@ import pytest
 
 from robustexit.attacks import recipes, resources
 from robustexit.attacks.attempt import Attacker, attempt_seed
+from robustexit.attacks.components.install import prepared
 from robustexit.attacks.textattack_api import (
     ModelWrapper,
     attack_recipes,
-    prepared,
     strings,
     words_from_text,
 )

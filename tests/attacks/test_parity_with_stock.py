@@ -11,7 +11,8 @@ import torch
 
 from robustexit.attacks import resources
 from robustexit.attacks.attempt import Attacker
-from robustexit.attacks.textattack_api import ModelWrapper, prepared, textattack
+from robustexit.attacks.components.install import prepared
+from robustexit.attacks.textattack_api import ModelWrapper, textattack
 from robustexit.data.types import Example
 from robustexit.models import load_model
 from robustexit.victims.model_victim import DeployedModel, ModelVictim

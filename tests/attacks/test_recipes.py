@@ -10,6 +10,7 @@ from robustexit.attacks import (
     check,
     check_combination,
     effective_name,
+    get_view,
     make_goal,
     make_recipe,
     recipes,
@@ -81,18 +82,21 @@ def test_parameters_stand_in_the_name_and_are_checked():
         make_recipe("bad-characters-invisible", popsiz=3)
     with pytest.raises(ConfigError, match="must be a whole number from 1 on, got 0"):
         make_recipe("pruthi", max_num_word_swaps=0)
-    with pytest.raises(ConfigError, match="has no parameter 'x'; expected one of: none"):
+    with pytest.raises(ConfigError, match="has no parameter 'x'; expected one of: search"):
         make_recipe("pwws", x=1)
+
+
+SCORES = get_view("scores")
 
 
 def test_a_recipe_with_its_own_goal_keeps_it():
     reduction, own, deployed = recipes.get("input-reduction"), make_goal("input-reduction"), make_goal("deployed")
-    check_combination(reduction, own)
-    check_combination(recipes.get("pwws"), deployed)
+    check_combination(reduction, own, SCORES)
+    check_combination(recipes.get("pwws"), deployed, SCORES)
     with pytest.raises(ConfigError, match=r"'input-reduction' keeps its own goal: .* got 'deployed'"):
-        check_combination(reduction, deployed)
+        check_combination(reduction, deployed, SCORES)
     with pytest.raises(ConfigError, match="belongs to recipe 'input-reduction'; choose another goal for 'pwws'"):
-        check_combination(recipes.get("pwws"), own)
+        check_combination(recipes.get("pwws"), own, SCORES)
 
 
 def test_descriptions_are_plain_values():

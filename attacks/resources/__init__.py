@@ -23,7 +23,7 @@ from robustexit.errors import ConfigError, ResourceError, unknown_name
 from robustexit.network import ALLOWED
 
 CACHE_VARIABLE: Final = "ROBUSTEXIT_CACHE"
-PACKAGED: Final = Path(__file__).parent / "resources"
+PACKAGED: Final = Path(__file__).parent
 DEBIAN_WORDNET: Final = Path("/usr/share/wordnet")
 SENTENCE_ENCODER_URL: Final = "https://tfhub.dev/google/universal-sentence-encoder/3"
 

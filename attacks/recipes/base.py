@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from robustexit.attacks import resources
 from robustexit.attacks.goals import Goal
 from robustexit.attacks.resources import Resource
+from robustexit.attacks.searches import OWN, searches
+from robustexit.attacks.views import ANSWER, EXIT, GRADIENTS, SCORES, View
 from robustexit.errors import ConfigError, did_you_mean
 from robustexit.registry import Registry
 
 if TYPE_CHECKING:
     from robustexit.attacks.goal_function import TraceGoalFunction
-    from robustexit.attacks.searches import CountingAttack
+    from robustexit.attacks.searches.counting import CountingAttack
 
 Assemble = Callable[["Recipe", "TraceGoalFunction", tuple[str, ...]], "CountingAttack"]
 
@@ -32,11 +34,17 @@ class Recipe:
         citation: Short citation.
         url: Where the paper is.
         bibtex_key: Key for a bibliography.
+        space: What it may change, in a word or two; tables group recipes by it and never rank across.
         needs: Names of the resources it reads.
         assemble: Builds the attack from the recipe, a goal function and the protected fields.
         own_goal: Name of the goal that is part of the recipe, or None if it takes any.
+        language: Language of the texts it is made for (ISO 639-1), or None for any.
+        white_box: It needs gradients.
+        made_for: Views that its own search is made for.
+        unsupported: Why it cannot run on a classifier at all, or None.
         defaults: Parameters, with the paper's values.
         parameters: Parameters changed from `defaults`.
+        search: Search in the place of the recipe's own, by name; ``own`` keeps it.
     """
 
     name: str
@@ -44,35 +52,59 @@ class Recipe:
     citation: str
     url: str
     bibtex_key: str
+    space: str
     needs: tuple[str, ...]
     assemble: Assemble = field(repr=False)
     own_goal: str | None = None
-    defaults: Mapping[str, int] = field(default_factory=dict, hash=False)
-    parameters: Mapping[str, int] = field(default_factory=dict, hash=False)
+    language: str | None = "en"
+    white_box: bool = False
+    made_for: frozenset[str] = frozenset({"scores", "gradients"})
+    unsupported: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    search: str = OWN
 
     @property
-    def settings(self) -> dict[str, int]:
+    def settings(self) -> dict[str, Any]:
         """Every parameter with its value."""
         return {**self.defaults, **self.parameters}
 
-    def with_parameters(self, **parameters: int) -> Recipe:
-        """Return the recipe with other parameters; they become part of its effective name.
+    @property
+    def label(self) -> str:
+        """The name with what differs from its defaults: ``bad-characters-invisible(perturbs=2)``."""
+        shown = dict(self.parameters) | ({} if self.search == OWN else {"search": self.search})
+        changed = ", ".join(f"{name}={value}" for name, value in shown.items())
+        return f"{self.name}({changed})" if changed else self.name
+
+    def with_parameters(self, **parameters: Any) -> Recipe:
+        """Return the recipe with other parameters, or another search; they become part of its label.
 
         Raises:
-            ConfigError: A parameter the recipe does not have, or a value that is no positive whole number.
+            ConfigError: A parameter the recipe does not have, or a value that is not of its default's kind.
         """
+        search = parameters.pop("search", self.search)
+        if search != OWN:
+            searches.get(search)
         for name, value in parameters.items():
             if name not in self.defaults:
-                known = ", ".join(self.defaults) or "none"
+                known = ", ".join([*self.defaults, "search"])
                 raise ConfigError(
-                    f"recipe {self.name!r} has no parameter {name!r}{did_you_mean(name, self.defaults)}; "
+                    f"recipe {self.name!r} has no parameter {name!r}{did_you_mean(name, [*self.defaults, 'search'])}; "
                     f"expected one of: {known}"
                 )
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"recipe {self.name!r}: {name} must be a whole number from 1 on, got {value!r}")
+            _check_parameter(f"recipe {self.name!r}", name, value, self.defaults[name])
         changed = {**self.parameters, **parameters}
         kept = {name: value for name, value in changed.items() if value != self.defaults[name]}
-        return replace(self, parameters=kept)
+        return replace(self, parameters=kept, search=search)
+
+    def weak_under(self, view: View, goal: Goal) -> bool:
+        """Whether its search climbs a score that the view shows only as met or not met.
+
+        A searcher that sees exits still climbs by them where the goal is after them.
+        """
+        graded = SCORES in view.shows or (EXIT in view.shows and EXIT in goal.needs)
+        made_for = self.made_for if self.search == OWN else searches.get(self.search).made_for
+        return not graded and view.name not in made_for
 
     def build(self, goal_function: TraceGoalFunction, protected_fields: tuple[str, ...] = ()) -> CountingAttack:
         """Build the attack: the stock recipe's constraints, transformation and search with our goal.
@@ -96,118 +128,17 @@ class Recipe:
         return self.assemble(self, goal_function, protected_fields)
 
 
-def _stock(recipe: Recipe, goal_function: TraceGoalFunction, protected_fields: tuple[str, ...]) -> CountingAttack:
-    """Build TextAttack's recipe and rebuild it around our goal (a built attack keeps its goal in its search)."""
-    from robustexit.attacks.searches import CountingAttack
-    from robustexit.attacks.textattack_api import InputColumnModification, prepared, stock_attack
-
-    with prepared(recipe.needs):
-        stock = stock_attack(recipe.textattack_class, goal_function.model, recipe.settings)
-    constraints = [*stock.constraints, *stock.pre_transformation_constraints]
-    if protected_fields:
-        # TextAttack's constraint does nothing unless it is told exactly the names that the inputs have.
-        names = list(goal_function.model.field_names)
-        constraints.append(InputColumnModification(names, set(protected_fields)))
-    return CountingAttack(goal_function, constraints, stock.transformation, stock.search_method)
-
-
-def _bad_characters(kind: str) -> Assemble:
-    """BadCharacters2021 with one kind of perturbation; its build takes only goals of its own."""
-
-    def assemble(recipe: Recipe, goal_function: TraceGoalFunction, protected_fields: tuple[str, ...]) -> CountingAttack:
-        from robustexit.attacks.searches import (
-            CountingAttack,
-            EvolutionUntilMet,
-            FieldwiseEvolution,
-            TableHomoglyphs,
-        )
-        from robustexit.attacks.textattack_api import prepared, stock_attack
-
-        with prepared(recipe.needs):
-            if kind == "homoglyphs":
-                inner: Any = TableHomoglyphs(resources.homoglyph_table())
-            else:
-                fixed = {"goal_function_type": "targeted_classification", "perturbation_type": kind}
-                inner = stock_attack(recipe.textattack_class, goal_function.model, fixed).transformation
-        settings = recipe.settings
-        search = EvolutionUntilMet(
-            popsize=settings["popsize"], maxiter=settings["maxiter"], max_perturbs=settings["perturbs"]
-        )
-        return CountingAttack(goal_function, [], FieldwiseEvolution(inner, protected_fields), search)
-
-    return assemble
-
-
 recipes: Registry[Recipe] = Registry("recipe", "robustexit.recipes")
 """Recipes by name."""
 
-_MEMBERS: Final = (
-    Recipe(
-        "deepwordbug",
-        "DeepWordBugGao2018",
-        "Gao et al. 2018",
-        "https://arxiv.org/abs/1801.04354",
-        "gao2018deepwordbug",
-        ("stopwords",),
-        _stock,
-    ),
-    Recipe(
-        "pruthi",
-        "Pruthi2019",
-        "Pruthi et al. 2019",
-        "https://arxiv.org/abs/1905.11268",
-        "pruthi2019combating",
-        ("stopwords",),
-        _stock,
-        defaults={"max_num_word_swaps": 1},
-    ),
-    Recipe(
-        "input-reduction",
-        "InputReductionFeng2018",
-        "Feng et al. 2018",
-        "https://arxiv.org/abs/1804.07781",
-        "feng2018pathologies",
-        ("stopwords",),
-        _stock,
-        own_goal="input-reduction",
-    ),
-    Recipe(
-        "pwws",
-        "PWWSRen2019",
-        "Ren et al. 2019",
-        "https://doi.org/10.18653/v1/P19-1103",
-        "ren2019generating",
-        ("stopwords", "wordnet"),
-        _stock,
-    ),
-    Recipe(
-        "textfooler",
-        "TextFoolerJin2019",
-        "Jin et al. 2020",
-        "https://arxiv.org/abs/1907.11932",
-        "jin2020bert",
-        ("counter-fitted-vectors", "sentence-encoder", "pos-tagger"),
-        _stock,
-    ),
-    *(
-        Recipe(
-            f"bad-characters-{kind}",
-            "BadCharacters2021",
-            "Boucher et al. 2022",
-            "https://arxiv.org/abs/2106.09898",
-            "boucher2022bad",
-            ("homoglyphs",) if kind == "homoglyphs" else (),
-            _bad_characters(kind),
-            defaults={"perturbs": 1, "popsize": 32, "maxiter": 10},
-        )
-        for kind in ("homoglyphs", "invisible", "deletions", "reorderings")
-    ),
-)
-for _member in _MEMBERS:
-    recipes.register(_member.name)(_member)
+
+def add(*members: Recipe) -> None:
+    """Register recipes."""
+    for member in members:
+        recipes.register(member.name)(member)
 
 
-def make_recipe(name: str, **parameters: int) -> Recipe:
+def make_recipe(name: str, **parameters: Any) -> Recipe:
     """Return a recipe by name, with parameters where given.
 
     Raises:
@@ -220,15 +151,14 @@ def make_recipe(name: str, **parameters: int) -> Recipe:
 def effective_name(recipe: Recipe | str) -> str:
     """Return the name for records: parameters changed and resources substituted on this machine stand in it.
 
-    ``pwws`` with RobustExit's stop words in the place of NLTK's is ``pwws+robustexit-stopwords``.
+    ``pwws`` with RobustExit's stop words in the place of NLTK's is ``pwws+robustexit-stopwords``, in random order
+    ``pwws(search=random-order)+robustexit-stopwords``.
 
     Raises:
         ConfigError: Unknown recipe.
     """
     recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
-    changed = ", ".join(f"{name}={value}" for name, value in recipe.parameters.items())
-    name = f"{recipe.name}({changed})" if changed else recipe.name
-    return "+".join([name, *_substitutes([resources.find(need) for need in recipe.needs])])
+    return "+".join([recipe.label, *_substitutes([resources.find(need) for need in recipe.needs])])
 
 
 def _substitutes(needed: list[Resource]) -> tuple[str, ...]:
@@ -323,17 +253,49 @@ def describe_resources(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {need: asdict(resources.find(need)) for need in sorted(needed)}
 
 
-def check_combination(recipe: Recipe, goal: Goal) -> None:
-    """Refuse a recipe with a goal it cannot take.
+def check_combination(recipe: Recipe, goal: Goal, view: View) -> None:
+    """Refuse a recipe with a goal or a view it cannot take.
 
     Raises:
-        ConfigError: Naming both, and the one that fits.
+        ConfigError: Naming them, and what fits.
     """
+    reason = refused_combination(recipe, goal, view)
+    if reason is not None:
+        raise ConfigError(reason)
+
+
+def refused_combination(recipe: Recipe, goal: Goal, view: View) -> str | None:
+    """Return why a recipe, a goal and a view do not go together, or None if they do."""
+    if recipe.unsupported is not None:
+        return f"recipe {recipe.name!r} cannot attack a classifier: {recipe.unsupported}"
     if recipe.own_goal is not None and goal.name != recipe.own_goal:
-        raise ConfigError(
-            f"recipe {recipe.name!r} keeps its own goal: expected goal {recipe.own_goal!r}, got {goal.name!r}"
-        )
+        return f"recipe {recipe.name!r} keeps its own goal: expected goal {recipe.own_goal!r}, got {goal.label!r}"
     if goal.recipe is not None and recipe.name != goal.recipe:
-        raise ConfigError(
-            f"goal {goal.name!r} belongs to recipe {goal.recipe!r}; choose another goal for {recipe.name!r}"
-        )
+        return f"goal {goal.name!r} belongs to recipe {goal.recipe!r}; choose another goal for {recipe.name!r}"
+    unseen = sorted((goal.needs | {ANSWER}) - view.shows)
+    if unseen:
+        return f"goal {goal.label!r} needs the {' and the '.join(unseen)}, which the view {view.name!r} does not show"
+    if recipe.white_box and GRADIENTS not in view.shows:
+        return f"recipe {recipe.name!r} needs gradients; attack in the view 'gradients'"
+    return None
+
+
+def refused_language(recipe: Recipe, language: str) -> str | None:
+    """Return why a recipe does not fit texts of a language (ISO 639-1), or None if it does."""
+    if recipe.language is not None and recipe.language != language:
+        return f"recipe {recipe.name!r} is made for texts in {recipe.language!r}, the data's language is {language!r}"
+    return None
+
+
+def _check_parameter(where: str, name: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than the default: a whole number from 1 on, a number, a word."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        fits, expected = isinstance(default, bool) and isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        fits, expected = isinstance(value, int) and value >= 1, "a whole number from 1 on"
+    elif isinstance(default, float):
+        fits, expected = isinstance(value, (int, float)) and value >= 0, "a number from 0 on"
+    else:
+        fits, expected = isinstance(value, str), "a name"
+    if not fits:
+        raise ConfigError(f"{where}: {name} must be {expected}, got {value!r}")

@@ -1,0 +1,1 @@
+"""Finite perturbation sets: every text of one is known to keep its label, or the set says that it may not."""
