@@ -62,6 +62,7 @@ class AttemptResult:
         error: ``Type: message`` for the outcome ``error``, else None.
         candidates: Candidates that the transformations proposed.
         candidates_kept: Those that every constraint let through.
+        broken_by: Of a worst case: the attack that broke the answer.
     """
 
     outcome: str
@@ -76,6 +77,7 @@ class AttemptResult:
     error: str | None = None
     candidates: int = 0
     candidates_kept: int = 0
+    broken_by: str | None = None
 
 
 def attempt_seed(dataset: str, example_id: str, recipe: str, seed: int) -> int:

@@ -58,10 +58,13 @@ def _effort(result: AttemptResult) -> dict[str, Any]:
         "queries": result.queries,
         "forwards": result.forwards,
         "layer_forwards": result.layer_forwards,
+        "candidates": result.candidates,
+        "candidates_kept": result.candidates_kept,
         "words_changed": result.words_changed,
         "words_total": result.words_total,
         "seconds": result.seconds,
         "error": result.error,
+        "broken_by": result.broken_by,
     }
 
 
