@@ -170,7 +170,13 @@ class Attacker:
         self._engines: dict[tuple[tuple[str, ...], tuple[str, ...]], _Engine] = {}
 
     def attempt(
-        self, example: Example, *, dataset: str, seed: int, protected_fields: tuple[str, ...] = ()
+        self,
+        example: Example,
+        *,
+        dataset: str,
+        seed: int,
+        protected_fields: tuple[str, ...] = (),
+        limits: Limits | None = None,
     ) -> AttemptResult:
         """Attack one example. Whatever goes wrong with it becomes an outcome, never an exception.
 
@@ -183,17 +189,18 @@ class Attacker:
             dataset: Name of its dataset, for the seed.
             seed: Seed of the cell.
             protected_fields: Fields that stay as they are (the premise of a pair).
+            limits: Other limits than the attacker's, for this attempt.
 
         Raises:
             ConfigError: A protected field does not exist, or all are protected.
         """
         engine = self._engine(self.field_names or tuple(example.fields), tuple(protected_fields))
         started = time.perf_counter()
-        seconds = self.limits.seconds
-        deadline = None if seconds is None else time.monotonic() + seconds
+        limits = limits or self.limits
+        deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
         engine.wrapper.begin(deadline)
-        engine.goal_function.begin()
-        engine.attack.begin(self.limits.candidates, deadline)
+        engine.goal_function.begin(limits.queries)
+        engine.attack.begin(limits.candidates, deadline)
         seed_everything(attempt_seed(dataset, example.example_id, self.recipe.name, seed))
         outcome, met, text, error = _run(engine, example, protected_fields)
         changed, total = count_words(example.fields, text)

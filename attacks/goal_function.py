@@ -64,14 +64,19 @@ class TraceGoalFunction(GoalFunction):  # type: ignore[misc]  # TextAttack is un
         )
         self.goal = goal
         self.view = view
-        self.max_queries = limits.queries
+        self.max_queries: int | None = None
         self.num_queries = 0
         self.start: Seen | None = None
         self.best: Any = None
 
-    def begin(self) -> None:
-        """Forget the previous attempt."""
+    def begin(self, max_queries: int | None = None) -> None:
+        """Forget the previous attempt.
+
+        Args:
+            max_queries: Queries after which this one ends.
+        """
         self.clear_cache()
+        self.max_queries = max_queries
         self.num_queries = 0
         self.start = None
         self.best = None

@@ -41,6 +41,8 @@ class Recipe:
         language: Language of the texts it is made for (ISO 639-1), or None for any.
         white_box: It needs gradients.
         made_for: Views that its own search is made for.
+        effort: What an attempt usually costs: 1 tens of queries, 2 hundreds, 3 thousands.
+        window: Words below which its sentence constraint does not look at a text at all, or None.
         unsupported: Why it cannot run on a classifier at all, or None.
         defaults: Parameters, with the paper's values.
         parameters: Parameters changed from `defaults`.
@@ -59,6 +61,8 @@ class Recipe:
     language: str | None = "en"
     white_box: bool = False
     made_for: frozenset[str] = frozenset({"scores", "gradients"})
+    effort: int = 1
+    window: int | None = None
     unsupported: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -103,8 +107,12 @@ class Recipe:
         A searcher that sees exits still climbs by them where the goal is after them.
         """
         graded = SCORES in view.shows or (EXIT in view.shows and EXIT in goal.needs)
-        made_for = self.made_for if self.search == OWN else searches.get(self.search).made_for
-        return not graded and view.name not in made_for
+        return not graded and view.name not in self.views_made_for
+
+    @property
+    def views_made_for(self) -> frozenset[str]:
+        """Views that the search in use is made for."""
+        return self.made_for if self.search == OWN else searches.get(self.search).made_for
 
     def build(self, goal_function: TraceGoalFunction, protected_fields: tuple[str, ...] = ()) -> CountingAttack:
         """Build the attack: the stock recipe's constraints, transformation and search with our goal.
@@ -217,39 +225,33 @@ def require_ready(recipe: Recipe | str) -> str:
     return effective_name(recipe)
 
 
-def describe_recipes(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Describe recipes as plain values for a manifest, by name.
-
-    Raises:
-        ConfigError: Unknown recipe.
-    """
+def describe_recipes(given: Iterable[Recipe]) -> dict[str, dict[str, Any]]:
+    """Describe recipes as plain values for a manifest, by label."""
     described: dict[str, dict[str, Any]] = {}
-    for name in names:
-        recipe, status = recipes.get(name), check(name)
-        described[name] = {
+    for recipe in given:
+        status = check(recipe)
+        described[recipe.label] = {
             "effective_name": status.effective_name,
             "textattack_class": recipe.textattack_class,
             "citation": recipe.citation,
             "url": recipe.url,
             "bibtex_key": recipe.bibtex_key,
             "own_goal": recipe.own_goal,
+            "space": recipe.space,
+            "language": recipe.language,
+            "made_for": sorted(recipe.views_made_for),
+            "window": recipe.window,
             "settings": recipe.settings,
+            "search": recipe.search,
             "needs": list(recipe.needs),
             "substitutes": list(status.substitutes),
         }
     return described
 
 
-def describe_resources(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Describe the resources that recipes need as plain values for a manifest, by resource name.
-
-    Args:
-        names: Names of recipes.
-
-    Raises:
-        ConfigError: Unknown recipe.
-    """
-    needed = {need for name in names for need in recipes.get(name).needs}
+def describe_resources(given: Iterable[Recipe]) -> dict[str, dict[str, Any]]:
+    """Describe the resources that recipes need as plain values for a manifest, by resource name."""
+    needed = {need for recipe in given for need in recipe.needs}
     return {need: asdict(resources.find(need)) for need in sorted(needed)}
 
 

@@ -71,6 +71,7 @@ add(
             needs=("homoglyphs",) if kind == "homoglyphs" else (),
             assemble=_bad_characters(kind),
             language=None,
+            effort=2,
             defaults={"perturbs": 1, "popsize": 32, "maxiter": 10},
         )
         for kind in ("homoglyphs", "invisible", "deletions", "reorderings")

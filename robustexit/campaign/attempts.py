@@ -7,17 +7,18 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from robustexit.attacks.attempt import Attacker, AttemptResult
+from robustexit.attacks.attempt import AttemptResult
+from robustexit.attacks.ensembles import AnyAttacker
 from robustexit.attacks.goals import softmax
 from robustexit.campaign.cells import Cell
 from robustexit.data.types import Example, Fields
 from robustexit.records import COLUMNS
 from robustexit.victims.base import Trace, Victim
-from robustexit.victims.live import LearningVictim, order_seed
+from robustexit.victims.live import judged, order_seed
 
 
 def attempt_record(
-    cell: Cell, victim: Victim, policy: str, attacker: Attacker, example: Example, protect: tuple[str, ...]
+    cell: Cell, victim: Victim, policy: str, attacker: AnyAttacker, example: Example, protect: tuple[str, ...]
 ) -> dict[str, Any]:
     """Attack one example and return its record; `similarity` is filled in later, in batches.
 
@@ -32,7 +33,7 @@ def attempt_record(
         "policy": policy,
         "defense": "none",
         "recipe": attacker.effective_name,
-        "goal": cell.goal.label,
+        "goal": cell.attack.goal_label,
         "view": cell.view,
         "seed": cell.seed,
         "order_seed": order_seed(victim),
@@ -70,8 +71,7 @@ def _effort(result: AttemptResult) -> dict[str, Any]:
 
 def _evaluation(victim: Victim, example: Example, attacked: Fields) -> dict[str, Any]:
     """Run every exit on the original and on the final text, and compare; a learning victim does not learn from it."""
-    run = victim.peek if isinstance(victim, LearningVictim) else victim.trace
-    clean, final = run([example.fields, attacked], min_depth=victim.num_exits)
+    clean, final = judged(victim, [example.fields, attacked], min_depth=victim.num_exits)
     return {
         **_side("clean", clean),
         **_side("attacked", final),

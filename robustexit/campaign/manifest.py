@@ -24,8 +24,8 @@ def describe_campaign(spec: CampaignSpec, splits: Mapping[str, Splits], base: Pa
         "campaign": spec.model_dump(mode="json"),
         "data_hashes": {name: split.attacked.content_hash() for name, split in splits.items()},
         "datasets": {name: _dataset(split) for name, split in splits.items()},
-        "recipes": {found["effective_name"]: found for found in describe_recipes(spec.recipes).values()},
-        "resources": describe_resources(spec.recipes),
+        "recipes": {found["effective_name"]: found for found in describe_recipes(spec.all_recipes).values()},
+        "resources": describe_resources(spec.all_recipes),
         "versions": versions(),
         "git": git_state(base),
         "machine": machine(THREADS),
@@ -47,6 +47,7 @@ def _dataset(split: Splits) -> dict[str, Any]:
         "hash": split.attacked.content_hash(),
         "calibration_hash": split.calibration.content_hash() if split.calibration else None,
         "majority_rate": max(counts) / len(labels),
+        "language": split.language,
     }
 
 

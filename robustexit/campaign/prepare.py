@@ -40,12 +40,14 @@ class Splits:
         calibration: Held-out examples for thresholds, or None.
         attacked: The examples to attack; disjoint from `calibration`.
         protect: Fields no attack may change.
+        language: Language of the texts.
     """
 
     whole: TextDataset
     calibration: TextDataset | None
     attacked: TextDataset
     protect: tuple[str, ...]
+    language: str = "en"
 
 
 def load_splits(name: str, spec: DatasetSpec, base: Path, permissions: Permissions) -> Splits:
@@ -71,7 +73,7 @@ def load_splits(name: str, spec: DatasetSpec, base: Path, permissions: Permissio
     if spec.attacked.sample is not None:
         rest = stratified_sample(rest, spec.attacked.sample, spec.attacked.seed)
     _refuse_overlap(name, held_out, rest)
-    return Splits(whole, held_out, rest, spec.protect)
+    return Splits(whole, held_out, rest, spec.protect, spec.language)
 
 
 def _refuse_overlap(name: str, held_out: TextDataset | None, attacked: TextDataset) -> None:

@@ -115,10 +115,12 @@ def _check_resources(spec: CampaignSpec, console: Console) -> None:
     """Refuse a recipe whose resources are missing before anything is trained."""
     from robustexit.attacks.recipes import require_ready
 
-    for recipe in spec.recipes:
+    for recipe in spec.all_recipes:
         name = require_ready(recipe)
-        if name != recipe:
-            console.print(f"recipe [bold]{recipe}[/bold] runs with a substitute and is recorded as [bold]{name}[/bold]")
+        if name != recipe.label:
+            console.print(
+                f"recipe [bold]{recipe.label}[/bold] runs with a substitute and is recorded as [bold]{name}[/bold]"
+            )
 
 
 def _refuse_changes(old: Mapping[str, Any], new: Mapping[str, Any], out: Path) -> None:
@@ -235,9 +237,7 @@ def _follow(workers: list[Any], messages: Any, total: int, already: int, console
                 if not console.is_terminal and time.monotonic() - said > LOG_SECONDS:
                     said = time.monotonic()
                     console.print(f"{already + outcomes.total()} of {total} attempts")
-                cell = message.cell
-                label = f"{cell.dataset} · {cell.victim} · {cell.recipe} · {cell.goal.label}"
-                progress.update(task, advance=len(message.outcomes), description=label)
+                progress.update(task, advance=len(message.outcomes), description=message.cell.label)
     _require_healthy(workers)
     console.print("outcomes: " + ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items())))
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 from typing_extensions import Self
 
 from robustexit.attacks.goals import make_goal
+from robustexit.attacks.limits import Limits
+from robustexit.attacks.recipes import Recipe, make_recipe
 from robustexit.data import DataSpec
 from robustexit.errors import ConfigError, unknown_name
 from robustexit.exits.calibration import Target
@@ -52,12 +54,14 @@ class DatasetSpec(_Strict):
         calibration: Where thresholds are tuned; needed by victims with `calibrate`.
         attacked: Which examples are attacked.
         protect: Fields no attack may change (the premise of a pair).
+        language: Language of the texts (ISO 639-1); recipes made for another one are refused.
     """
 
     data: DataSpec
     calibration: CalibrationData | None = None
     attacked: AttackedData = AttackedData()
     protect: tuple[str, ...] = ()
+    language: str = Field(default="en", pattern="^[a-z]{2}$")
 
 
 class TrainingSpec(TrainSpec):
@@ -179,8 +183,12 @@ class VictimSpec(_Strict):
         return {"name": value} if isinstance(value, str) else value
 
 
+EACH = "each"
+"""As parameter `k` of the goal `exit`: one goal for each exit of the victim (the crafting matrix)."""
+
+
 class GoalSpec(BaseModel):
-    """An attack goal by name, its parameters beside the name."""
+    """An attack goal by name, its parameters beside the name; or several joined: ``slowdown & keep-answer``."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -196,9 +204,73 @@ class GoalSpec(BaseModel):
         """The goal as it stands in records: its name, with its parameters where there are any."""
         return make_goal(self.name, **self.parameters).label
 
+    def for_exits(self, num_exits: int) -> tuple[GoalSpec, ...]:
+        """Return the goal, or one for each exit where it says so."""
+        if self.parameters.get("k") != EACH:
+            return (self,)
+        others = {**self.parameters, "name": self.name}
+        return tuple(GoalSpec(**{**others, "k": k}) for k in range(1, num_exits + 1))
+
+
+class RecipeSpec(BaseModel):
+    """An attack recipe by name, its parameters and another search beside the name.
+
+    ``{name: pwws, search: random-order}`` or just ``pwws``.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What stands beside the name."""
+        return dict(self.model_extra or {})
+
+    def make(self) -> Recipe:
+        """Return the recipe.
+
+        Raises:
+            ConfigError: Unknown recipe, parameter or search.
+        """
+        return make_recipe(self.name, **self.parameters)
+
+
+def _named(value: Any) -> Any:
+    """Read ``name`` alone as ``{name: name}``."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _all_named(value: Any) -> Any:
+    return [_named(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+class MemberSpec(_Strict):
+    """One attack of a worst case: a recipe and a goal."""
+
+    recipe: RecipeSpec
+    goal: GoalSpec = GoalSpec(name="deployed")
+
+    @field_validator("recipe", "goal", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        return _named(value)
+
+
+class LimitsSpec(_Strict):
+    """What one attempt may cost, as in `robustexit.attacks.limits`; with `seconds`, records depend on the machine."""
+
+    queries: int | None = Field(default=None, ge=1)
+    candidates: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+
+    def make(self) -> Limits:
+        """Return the limits."""
+        return Limits(self.queries, self.candidates, self.seconds)
+
 
 class CampaignSpec(_Strict):
-    """A grid of datasets x victims x recipes x goals x seeds.
+    """A grid of datasets x victims x recipes x goals x views x seeds.
 
     Attributes:
         name: Name of the campaign and of its default folder.
@@ -207,6 +279,10 @@ class CampaignSpec(_Strict):
         victims: Deployed systems by name.
         recipes: Attack recipes.
         goals: Attack goals.
+        worst_case: Sets of attacks by name, each run cheapest first on the examples still standing.
+        views: What the attackers see; each makes its own cells.
+        limits: What one attempt may cost.
+        resources: Paths of resources by name (word vectors, a masked language model, ...).
         seeds: Seeds; each makes its own cells.
     """
 
@@ -214,16 +290,31 @@ class CampaignSpec(_Strict):
     datasets: dict[str, DatasetSpec] = Field(min_length=1)
     models: dict[str, ModelSpec] = Field(min_length=1)
     victims: dict[str, VictimSpec] = Field(min_length=1)
-    recipes: tuple[str, ...] = Field(min_length=1)
+    recipes: tuple[RecipeSpec, ...] = ()
     goals: tuple[GoalSpec, ...] = (GoalSpec(name="deployed"),)
+    worst_case: dict[str, tuple[MemberSpec, ...]] | None = None
+    views: tuple[str, ...] | None = None
+    limits: LimitsSpec | None = None
+    resources: dict[str, str] | None = None
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
 
-    @field_validator("goals", mode="before")
+    @field_validator("goals", "recipes", mode="before")
     @classmethod
     def _names_alone(cls, value: Any) -> Any:
-        if not isinstance(value, (list, tuple)):
-            return value
-        return [{"name": goal} if isinstance(goal, str) else goal for goal in value]
+        return _all_named(value)
+
+    @field_serializer("recipes")
+    def _names_of_plain_recipes(self, recipes: tuple[RecipeSpec, ...]) -> list[Any]:
+        return [{"name": recipe.name, **recipe.parameters} if recipe.parameters else recipe.name for recipe in recipes]
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> Self:
+        if not self.recipes and not self.worst_case:
+            raise ValueError("expected at least one of recipes and worst_case")
+        for name, members in (self.worst_case or {}).items():
+            if not members:
+                raise ValueError(f"worst_case {name!r}: expected at least one attack, e.g. {{recipe: deepwordbug}}")
+        return self
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -243,6 +334,22 @@ class CampaignSpec(_Strict):
     def datasets_of(self, victim: str) -> tuple[str, ...]:
         """Names of the datasets a victim is attacked on."""
         return self.victims[victim].datasets or tuple(self.datasets)
+
+    @property
+    def all_views(self) -> tuple[str, ...]:
+        """The views, scores by default."""
+        return self.views or ("scores",)
+
+    @property
+    def attempt_limits(self) -> Limits:
+        """What one attempt may cost; nothing is limited by default."""
+        return self.limits.make() if self.limits else Limits()
+
+    @property
+    def all_recipes(self) -> tuple[Recipe, ...]:
+        """Every recipe that takes part, those of worst cases included, each once."""
+        members = [member.recipe for members in (self.worst_case or {}).values() for member in members]
+        return tuple({recipe.label: recipe for recipe in (spec.make() for spec in (*self.recipes, *members))}.values())
 
 
 def load_spec(path: Path) -> CampaignSpec:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from robustexit.campaign.cells import Cell
+from robustexit.campaign.cells import Cell, Setting
 from robustexit.campaign.spec import CampaignSpec
 from robustexit.data.types import Example
 from robustexit.errors import ResourceError, RobustExitError
@@ -117,7 +117,6 @@ def work(share: Share, messages: Any) -> None:
 
 
 def _work(share: Share, send: Any) -> None:
-    from robustexit.attacks.attempt import Attacker
     from robustexit.campaign.prepare import VictimBuilder, load_splits
     from robustexit.victims.live import LearningVictim
 
@@ -138,13 +137,8 @@ def _work(share: Share, send: Any) -> None:
             live_cells += 1
             if (live_cells - 1) % share.workers != share.index:
                 continue
-        attacker = Attacker(
-            victim,
-            recipe=cell.recipe,
-            goal=cell.goal.name,
-            goal_parameters=cell.goal.parameters,
-            field_names=data.whole.field_names,
-        )
+        setting = Setting(cell.view, data.language, data.whole.field_names, share.spec.attempt_limits)
+        attacker = cell.attack.attacker(victim, setting)
         attack = _CellAttack(cell, victim, attacker, data, done)
         if isinstance(victim, LearningVictim):
             _attack_in_order(attack, victim, buffer)
@@ -165,7 +159,7 @@ class _CellAttack:
     def finished(self, example: Example) -> bool:
         cell = self.cell
         recipe = self.attacker.effective_name
-        key = (cell.dataset, cell.victim, recipe, cell.goal.label, cell.view, cell.seed, example.example_id)
+        key = (cell.dataset, cell.victim, recipe, cell.attack.goal_label, cell.view, cell.seed, example.example_id)
         return key in self.done
 
     def record(self, example: Example) -> dict[str, Any]:

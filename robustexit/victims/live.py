@@ -43,6 +43,12 @@ def order_seed(victim: Victim) -> int | None:
     return victim.order_seed if isinstance(victim, LearningVictim) else None
 
 
+def judged(victim: Victim, texts: Sequence[Fields], min_depth: int = 1) -> list[Trace]:
+    """Return what a victim says to texts, for the verdict on an attack: a learning victim does not learn from it."""
+    run = victim.peek if isinstance(victim, LearningVictim) else victim.trace
+    return run(texts, min_depth=min_depth)
+
+
 class LiveVictim:
     """A deployed model under a live stream policy; see `LearningVictim` and `robustexit.victims.base.Victim`.
 

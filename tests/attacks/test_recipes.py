@@ -101,7 +101,8 @@ def test_a_recipe_with_its_own_goal_keeps_it():
 
 def test_descriptions_are_plain_values():
     names = ["pwws", "bad-characters-homoglyphs"]
-    described = {"recipes": describe_recipes(names), "resources": describe_resources(names)}
+    chosen = [recipes.get(name) for name in names]
+    described = {"recipes": describe_recipes(chosen), "resources": describe_resources(chosen)}
     assert json.loads(json.dumps(described)) == described
     assert sorted(described["resources"]) == ["homoglyphs", "stopwords", "wordnet"]
     assert described["recipes"]["pwws"]["bibtex_key"] == "ren2019generating"

@@ -16,12 +16,12 @@ import pytest
 import yaml
 
 from robustexit import load_run
-from robustexit.attacks.attempt import Attacker
+from robustexit.attacks.limits import Limits
 from robustexit.campaign.attempts import attempt_record
-from robustexit.campaign.cells import Cell
+from robustexit.campaign.cells import Cell, RecipeAttack, Setting
 from robustexit.campaign.prepare import VictimBuilder, load_splits
 from robustexit.campaign.run import Settings, run_campaign_file
-from robustexit.campaign.spec import CampaignSpec, GoalSpec, load_spec
+from robustexit.campaign.spec import CampaignSpec, GoalSpec, RecipeSpec, load_spec
 from robustexit.errors import ConfigError
 from robustexit.permissions import Permissions
 from robustexit.records import TIME_COLUMNS
@@ -155,8 +155,9 @@ def test_the_evaluation_of_a_record_teaches_nothing(tmp_path: Path, tiny_model: 
     victim = builder.build("learning", "reviews", splits)
     assert isinstance(victim, LiveVictim)
     assert victim.bandit.rounds == len(splits.calibration)
-    cell = Cell("reviews", "learning", "deepwordbug", GoalSpec(name="deployed"), 0)
-    attacker = Attacker(victim, cell.recipe, cell.goal.name, field_names=splits.whole.field_names)
+    attack = RecipeAttack(RecipeSpec(name="deepwordbug"), GoalSpec(name="deployed"))
+    cell = Cell("reviews", "learning", attack, 0)
+    attacker = attack.attacker(victim, Setting("scores", "en", splits.whole.field_names, Limits()))
     asked = 0
     for example in splits.attacked.examples[:3]:
         row = attempt_record(cell, victim, "p", attacker, example, ())
