@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
@@ -24,10 +25,10 @@ from robustexit.errors import ResourceError
 from robustexit.network import ALLOWED
 
 
-def add_nltk_folder(folder: os.PathLike[str]) -> None:
-    """Let NLTK look into another folder, after its own."""
+def add_nltk_folder(folder: os.PathLike[str], *, first: bool = False) -> None:
+    """Let NLTK look into another folder, after its own or first of all."""
     if str(folder) not in nltk.data.path:
-        nltk.data.path.append(str(folder))
+        nltk.data.path.insert(0 if first else len(nltk.data.path), str(folder))
 
 
 @contextmanager
@@ -67,7 +68,9 @@ def _own_cache() -> Iterator[None]:
         os.environ.update(kept)
 
 
-if not resources.stopwords().found:
+if resources.configured("stopwords"):
+    add_nltk_folder(Path(resources.require(["stopwords"])[0].where), first=True)
+elif not resources.find("stopwords").found:
     add_nltk_folder(resources.substitute_stopwords())
 
 with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
@@ -80,14 +83,28 @@ with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
         SkippedAttackResult,
         SuccessfulAttackResult,
     )
-    from textattack.constraints.pre_transformation import InputColumnModification, StopwordModification
+    from textattack.constraints.pre_transformation import (
+        InputColumnModification,
+        MaxModificationRate,
+        RepeatModification,
+        StopwordModification,
+    )
     from textattack.goal_function_results import GoalFunctionResult, GoalFunctionResultStatus
     from textattack.goal_functions import GoalFunction
     from textattack.models.wrappers import ModelWrapper
-    from textattack.search_methods import DifferentialEvolution, GreedyWordSwapWIR
+    from textattack.search_methods import DifferentialEvolution, GreedyWordSwapWIR, SearchMethod
     from textattack.shared import AttackedText
     from textattack.shared.utils import install, strings
-    from textattack.transformations import WordSwapHomoglyphSwap
+    from textattack.transformations import (
+        CompositeTransformation,
+        WordDeletion,
+        WordInsertion,
+        WordSwap,
+        WordSwapHomoglyphSwap,
+        WordSwapNeighboringCharacterSwap,
+        WordSwapRandomCharacterDeletion,
+        WordSwapRandomCharacterInsertion,
+    )
     from textattack.transformations.word_swaps.word_swap_differential_evolution import (
         WordSwapDifferentialEvolution,
     )
@@ -160,6 +177,7 @@ __all__ = [
     "Attack",
     "AttackResult",
     "AttackedText",
+    "CompositeTransformation",
     "DifferentialEvolution",
     "FailedAttackResult",
     "GoalFunction",
@@ -167,13 +185,22 @@ __all__ = [
     "GoalFunctionResultStatus",
     "GreedyWordSwapWIR",
     "InputColumnModification",
+    "MaxModificationRate",
     "MaximizedAttackResult",
     "ModelWrapper",
+    "RepeatModification",
+    "SearchMethod",
     "SkippedAttackResult",
     "StopwordModification",
     "SuccessfulAttackResult",
+    "WordDeletion",
+    "WordInsertion",
+    "WordSwap",
     "WordSwapDifferentialEvolution",
     "WordSwapHomoglyphSwap",
+    "WordSwapNeighboringCharacterSwap",
+    "WordSwapRandomCharacterDeletion",
+    "WordSwapRandomCharacterInsertion",
     "add_nltk_folder",
     "attack_recipes",
     "no_nltk_downloads",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from robustexit.attacks import resources
 from robustexit.data.types import Example, Fields
 from robustexit.victims.base import Trace
 
@@ -123,7 +124,36 @@ def label_by() -> Callable[..., list[Example]]:
     return labelled
 
 
-_OF_THE_USER = ("NLTK_DATA", "TA_CACHE_DIR", "ROBUSTEXIT_CACHE", "ROBUSTEXIT_ALLOW_NETWORK", "XDG_CACHE_HOME")
+_OF_THE_USER = (
+    "NLTK_DATA",
+    "TA_CACHE_DIR",
+    "TFHUB_CACHE_DIR",
+    "FLAIR_CACHE_ROOT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "XDG_CACHE_HOME",
+    "ROBUSTEXIT_CACHE",
+    "ROBUSTEXIT_RESOURCES",
+    "ROBUSTEXIT_ALLOW_NETWORK",
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured() -> Iterator[None]:
+    """Forget the paths of resources that a test configures."""
+    yield
+    resources.configure({})
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[resources.Resource], None]:
+    """Let a resource be found as a test says."""
+
+    def replace(resource: resources.Resource) -> None:
+        monkeypatch.setitem(resources.finders._members, resource.name, resources.Finder(lambda: resource))
+
+    return replace
 
 
 @pytest.fixture

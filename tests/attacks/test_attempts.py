@@ -234,7 +234,7 @@ def test_combinations_that_cannot_work_are_refused(bag, victim):
         Attacker(victim, "input-reduction", "deployed")
     with pytest.raises(ConfigError, match="'slowdown-uniform' cannot apply: the victim has a single exit"):
         Attacker(bag(1), "pruthi", "slowdown-uniform")
-    if not resources.counter_fitted_vectors().found:
+    if not resources.find("counter-fitted-vectors").found:
         with pytest.raises(ResourceError, match="counter-fitted-vectors is missing"):
             Attacker(victim, "textfooler")
 
@@ -301,7 +301,7 @@ def test_stop_words_and_changed_words_stay_out_of_reach(victim, label_by):
 
 
 @pytest.fixture
-def small_textfooler(monkeypatch):
+def small_textfooler(monkeypatch, stand_in):
     """TextFooler's resources in small: six words with neighbours, all nouns, all sentences alike."""
     import nltk
     import textattack
@@ -316,8 +316,7 @@ def small_textfooler(monkeypatch):
     monkeypatch.setattr(nltk, "pos_tag", lambda tokens, **_: [(token, "NOUN") for token in tokens])
     monkeypatch.setattr(UniversalSentenceEncoder, "encode", lambda self, texts: np.ones((len(texts), 4), np.float32))
     for name in ("counter-fitted-vectors", "sentence-encoder", "pos-tagger"):
-        here = resources.Resource(name, True, "in the test", None, "")
-        monkeypatch.setitem(resources.FINDERS, name, lambda here=here: here)
+        stand_in(resources.Resource(name, True, "in the test", None, ""))
 
 
 @pytest.mark.parametrize("goal", GOALS)

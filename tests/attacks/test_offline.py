@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from robustexit.attacks import resources
+from robustexit.errors import ResourceError
 
 PROGRAM = """
 import json, logging, os, runpy, socket, sys
@@ -80,7 +81,7 @@ def fresh(tmp_path_factory, child_environment):
     """Two runs of the same attacks with different hash seeds, each in an empty home."""
     folder = tmp_path_factory.mktemp("homes")
     names = ["deepwordbug", "bad-characters-deletions", "bad-characters-homoglyphs"]
-    names += ["pwws"] if resources.wordnet().found else []
+    names += ["pwws"] if resources.find("wordnet").found else []
     homes = [folder / "one", folder / "two"]
     environments = [
         child_environment(home, PYTHONHASHSEED=seed, OMP_NUM_THREADS="1", PYTHONIOENCODING="utf-8")
@@ -123,7 +124,7 @@ def test_nothing_of_the_user_s_is_touched(fresh):
 @pytest.mark.slow
 def test_our_stop_words_stand_in(fresh):
     ours = (resources.PACKAGED / "english_stopwords.txt").read_text().split()
-    if resources.stopwords().where.startswith("/usr"):
+    if resources.find("stopwords").where.startswith("/usr"):
         pytest.skip("this machine has NLTK's stop words system-wide")
     assert fresh[0]["stopwords"] == sorted(ours)
     assert any(key.startswith("deepwordbug+robustexit-stopwords ") for key in fresh[0]["results"])
@@ -135,7 +136,7 @@ def test_downloads_are_refused_with_the_way_out(tmp_path, monkeypatch):
     importlib.import_module("robustexit.attacks.textattack_api")
     from textattack.shared import utils
 
-    with pytest.raises(resources.ResourceError, match="downloads are not allowed"):
+    with pytest.raises(ResourceError, match="downloads are not allowed"):
         utils.download_from_s3("word_embeddings/paragramcf")
     (tmp_path / "word_embeddings").mkdir()
     assert utils.download_from_s3("word_embeddings") == str(tmp_path / "word_embeddings")
@@ -156,8 +157,8 @@ def test_nltk_downloads_nothing_while_attacks_are_built(monkeypatch):
 
 
 def test_wordnet_loads_whole():
-    if not resources.wordnet().found:
-        pytest.skip(f"needs WordNet: {resources.wordnet().where}")
+    if not resources.find("wordnet").found:
+        pytest.skip(f"needs WordNet: {resources.find('wordnet').where}")
     from robustexit.attacks.components.install import prepared
 
     with prepared(["wordnet"]):

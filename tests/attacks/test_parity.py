@@ -18,7 +18,9 @@ from robustexit.attacks.textattack_api import (
 )
 from robustexit.data.types import Example
 
-needs_wordnet = pytest.mark.skipif(not resources.wordnet().found, reason=f"needs WordNet: {resources.wordnet().where}")
+needs_wordnet = pytest.mark.skipif(
+    not resources.find("wordnet").found, reason=f"needs WordNet: {resources.find('wordnet').where}"
+)
 RECIPES = [
     "deepwordbug",
     "pruthi",

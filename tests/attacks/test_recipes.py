@@ -34,9 +34,9 @@ NAMES = [
 
 @pytest.fixture
 def nothing_here(bare, monkeypatch, tmp_path):
-    monkeypatch.setattr(resources, "nltk_folders", lambda: [])
-    monkeypatch.setattr(resources, "DEBIAN_WORDNET", tmp_path / "nowhere")
-    monkeypatch.setattr(resources, "_stock_homoglyphs", lambda: tmp_path / "nowhere")
+    monkeypatch.setattr(resources.places, "nltk_folders", lambda: [])
+    monkeypatch.setattr(resources.wordnet, "DEBIAN_WORDNET", tmp_path / "nowhere")
+    monkeypatch.setattr(resources.homoglyphs, "stock_homoglyphs", lambda: tmp_path / "nowhere")
 
 
 def test_every_recipe_is_listed_with_its_paper():

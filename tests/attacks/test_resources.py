@@ -13,8 +13,8 @@ from robustexit.errors import ConfigError, ResourceError
 
 @pytest.fixture
 def no_wordnet(bare, tmp_path, monkeypatch):
-    monkeypatch.setattr(resources, "DEBIAN_WORDNET", tmp_path / "nowhere")
-    monkeypatch.setattr(resources, "nltk_folders", lambda: [bare / "nltk_data"])
+    monkeypatch.setattr(resources.wordnet, "DEBIAN_WORDNET", tmp_path / "nowhere")
+    monkeypatch.setattr(resources.places, "nltk_folders", lambda: [bare / "nltk_data"])
     return bare
 
 
@@ -36,16 +36,16 @@ def test_a_missing_wordnet_says_how_to_get_it(no_wordnet):
 @pytest.mark.parametrize("file", ["corpora/wordnet/data.noun", "corpora/wordnet.zip"])
 def test_wordnet_is_found_in_nltk_s_folders(no_wordnet, file):
     touch(no_wordnet / "nltk_data" / file)
-    assert resources.wordnet().found
-    assert resources.wordnet().where == str(no_wordnet / "nltk_data")
+    assert resources.find("wordnet").found
+    assert resources.find("wordnet").where == str(no_wordnet / "nltk_data")
 
 
 def test_nltk_data_is_searched_first(bare, monkeypatch, tmp_path):
     monkeypatch.setenv("NLTK_DATA", str(tmp_path / "mine"))
     assert resources.nltk_folders()[:2] == [tmp_path / "mine", bare / "nltk_data"]
     touch(tmp_path / "mine" / "corpora" / "stopwords" / "english")
-    assert resources.stopwords().where == str(tmp_path / "mine")
-    assert resources.stopwords().substitute is None
+    assert resources.find("stopwords").where == str(tmp_path / "mine")
+    assert resources.find("stopwords").substitute is None
 
 
 def test_our_search_path_is_nltk_s(monkeypatch):
@@ -59,7 +59,7 @@ def test_our_search_path_is_nltk_s(monkeypatch):
 
 
 def test_stop_words_have_a_substitute(no_wordnet):
-    found = resources.stopwords()
+    found = resources.find("stopwords")
     assert (found.found, found.substitute, found.usable) == (False, "robustexit-stopwords", True)
     folder = resources.substitute_stopwords()
     words = (folder / "corpora/stopwords/english").read_text().split()
@@ -69,23 +69,23 @@ def test_stop_words_have_a_substitute(no_wordnet):
 
 def test_our_own_folder_is_no_nltk_folder(bare, monkeypatch):
     folder = resources.substitute_stopwords()
-    monkeypatch.setattr(resources, "nltk_folders", lambda: [folder])
-    assert not resources.stopwords().found
+    monkeypatch.setattr(resources.places, "nltk_folders", lambda: [folder])
+    assert not resources.find("stopwords").found
 
 
 def test_the_tagger_needs_its_tag_set(no_wordnet):
     touch(no_wordnet / "nltk_data/taggers/averaged_perceptron_tagger_eng/x.json")
-    assert "universal_tagset" in resources.pos_tagger().where
+    assert "universal_tagset" in resources.find("pos-tagger").where
     touch(no_wordnet / "nltk_data/taggers/universal_tagset.zip")
-    assert resources.pos_tagger().found
+    assert resources.find("pos-tagger").found
 
 
 def test_counter_fitted_vectors_are_looked_for_where_textattack_puts_them(bare, monkeypatch, tmp_path):
-    assert str(bare / ".cache/textattack/word_embeddings/paragramcf") in resources.counter_fitted_vectors().where
+    assert str(bare / ".cache/textattack/word_embeddings/paragramcf") in resources.find("counter-fitted-vectors").where
     monkeypatch.setenv("TA_CACHE_DIR", str(tmp_path))
     for name in ("paragram.npy", "wordlist.pickle", "nn.npy", "mse_dist.p", "cos_sim.p"):
         touch(tmp_path / "word_embeddings/paragramcf" / name)
-    assert resources.counter_fitted_vectors().found
+    assert resources.find("counter-fitted-vectors").found
 
 
 def test_an_unknown_resource_is_named():
@@ -113,11 +113,11 @@ def test_folders_appear_whole_also_when_many_write_them(bare):
 
 
 def test_debian_s_wordnet_is_completed(bare, monkeypatch, tmp_path):
-    for name in resources._WORDNET_FILES:
+    for name in resources.wordnet.WORDNET_FILES:
         touch(tmp_path / "debian" / name).write_text(name)
-    monkeypatch.setattr(resources, "DEBIAN_WORDNET", tmp_path / "debian")
+    monkeypatch.setattr(resources.wordnet, "DEBIAN_WORDNET", tmp_path / "debian")
     folder = resources.debian_wordnet() / "corpora/wordnet"
-    assert {path.name for path in folder.iterdir()} == {*resources._WORDNET_FILES, "lexnames"}
+    assert {path.name for path in folder.iterdir()} == {*resources.wordnet.WORDNET_FILES, "lexnames"}
     assert not any(path.is_symlink() for path in folder.iterdir())
     (tmp_path / "debian/data.noun").write_text("a newer package")
     assert resources.debian_wordnet() != folder.parents[1]

@@ -87,9 +87,9 @@ def test_bad_campaigns(case: str, place: Path, capsys: pytest.CaptureFixture, ca
 def test_missing_wordnet(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, call) -> None:
     from robustexit.attacks import resources
 
-    found = resources.find("wordnet")
-    missing = type(found)(**{**found.__dict__, "found": False, "substitute": None})
-    monkeypatch.setattr(resources, "find", lambda name: missing)
+    missing = resources.Resource("wordnet", False, "nowhere", None, "install it")
+    finders = {**resources.finders._members, "wordnet": resources.Finder(lambda: missing)}
+    monkeypatch.setattr(resources.finders, "_members", finders)
     (place / "c.yaml").write_text(yaml.safe_dump(changed("recipes", ["pwws"])))
     assert call("run", "c.yaml") == 2
     assert "wordnet" in capsys.readouterr().err.lower()

@@ -1,0 +1,23 @@
+"""The language model of Alzantot's genetic algorithm."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from typing import Final
+
+from robustexit.attacks.resources.base import Resource, finder
+from robustexit.attacks.resources.textattack_files import find_download
+
+GOOGLE_LM: Final = "constraints/semantics/language-models/alzantot-goog-lm"
+GOOGLE_LM_FILES: Final = ("graph-2016-09-10-gpu.pbtxt", "ckpt-*", "vocab-2016-09-10.txt")
+
+
+@finder("google-lm")
+def google_lm() -> Resource:
+    """The Google 1 Billion Words model, as TextAttack downloads it, and TensorFlow, which runs it."""
+    here = find_download("google-lm", GOOGLE_LM, GOOGLE_LM_FILES)
+    if importlib.util.find_spec("tensorflow") is None:
+        get = f"pip install tensorflow, and {here.how_to_get}" if not here.found else "pip install tensorflow"
+        return replace(here, found=False, where="tensorflow is not installed", how_to_get=get)
+    return here

@@ -1,0 +1,24 @@
+"""Taggers that find names of people and places."""
+
+from __future__ import annotations
+
+from robustexit.attacks.resources.base import Resource, finder
+from robustexit.attacks.resources.flair_models import find_flair
+
+
+@finder("ner-tagger")
+def ner_tagger() -> Resource:
+    """Flair's English tagger, for CheckList."""
+    return find_flair("ner-tagger", "flair/ner-english")
+
+
+@finder("ner-tagger-french")
+def ner_tagger_french() -> Resource:
+    """Flair's French tagger, for the French recipe."""
+    return find_flair("ner-tagger-french", "flair/ner-french")
+
+
+@finder("ner-tagger-multi")
+def ner_tagger_multi() -> Resource:
+    """Flair's tagger for several languages, for the Spanish recipe."""
+    return find_flair("ner-tagger-multi", "flair/ner-multi-fast")

@@ -1,0 +1,16 @@
+"""The sentence encoder of A2T."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from robustexit.attacks.resources.base import Resource, finder
+from robustexit.attacks.resources.hub import find_model
+
+SBERT: Final = ("stsb-distilbert-base", "sentence-transformers/stsb-distilbert-base")
+
+
+@finder("sbert-encoder", hub=True)
+def sbert_encoder() -> Resource:
+    """The Sentence-BERT model ``stsb-distilbert-base``."""
+    return find_model("sbert-encoder", *SBERT, kind="sentence encoder")

@@ -1,0 +1,12 @@
+"""The tagger behind ``AttackedText.pos_of_word_index``."""
+
+from __future__ import annotations
+
+from robustexit.attacks.resources.base import Resource, finder
+from robustexit.attacks.resources.flair_models import find_flair
+
+
+@finder("upos-tagger")
+def upos_tagger() -> Resource:
+    """Flair's tagger of universal parts of speech, for PSO (and Morpheus)."""
+    return find_flair("upos-tagger", "flair/upos-english-fast")
