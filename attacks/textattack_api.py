@@ -99,12 +99,16 @@ with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
         CompositeTransformation,
         WordDeletion,
         WordInsertion,
+        WordInsertionMaskedLM,
+        WordMergeMaskedLM,
         WordSwap,
         WordSwapHomoglyphSwap,
+        WordSwapMaskedLM,
         WordSwapNeighboringCharacterSwap,
         WordSwapRandomCharacterDeletion,
         WordSwapRandomCharacterInsertion,
     )
+    from textattack.transformations.word_merges.word_merge_masked_lm import find_merge_index
     from textattack.transformations.word_swaps.word_swap_differential_evolution import (
         WordSwapDifferentialEvolution,
     )
@@ -173,6 +177,11 @@ def stock_attack(class_name: str, wrapper: Any, parameters: dict[str, Any]) -> A
     return getattr(attack_recipes, class_name).build(wrapper, **parameters)
 
 
+def universal_tags(words: Sequence[str]) -> list[str]:
+    """Return NLTK's universal part of speech of each word of a text."""
+    return [str(tag) for _, tag in nltk.pos_tag(list(words), tagset="universal")]
+
+
 __all__ = [
     "Attack",
     "AttackResult",
@@ -195,16 +204,21 @@ __all__ = [
     "SuccessfulAttackResult",
     "WordDeletion",
     "WordInsertion",
+    "WordInsertionMaskedLM",
+    "WordMergeMaskedLM",
     "WordSwap",
     "WordSwapDifferentialEvolution",
     "WordSwapHomoglyphSwap",
+    "WordSwapMaskedLM",
     "WordSwapNeighboringCharacterSwap",
     "WordSwapRandomCharacterDeletion",
     "WordSwapRandomCharacterInsertion",
     "add_nltk_folder",
     "attack_recipes",
+    "find_merge_index",
     "no_nltk_downloads",
     "stock_attack",
     "strings",
+    "universal_tags",
     "words_from_text",
 ]
