@@ -21,6 +21,9 @@ from unittest import mock
 import nltk
 
 from robustexit.attacks import resources
+from robustexit.attacks.resources.google_lm import GOOGLE_LM
+from robustexit.attacks.resources.learning_to_write_lm import LEARNING_TO_WRITE
+from robustexit.attacks.resources.vectors import VECTORS
 from robustexit.errors import ResourceError
 from robustexit.network import ALLOWED
 
@@ -31,13 +34,23 @@ def add_nltk_folder(folder: os.PathLike[str], *, first: bool = False) -> None:
         nltk.data.path.insert(0 if first else len(nltk.data.path), str(folder))
 
 
+_stock_nltk_download = nltk.download
+
+_RENAMED: Final = {"averaged_perceptron_tagger": "averaged_perceptron_tagger_eng"}
+"""Packages that TextAttack asks NLTK for by a name whose data NLTK 3.9 and later no longer read."""
+
+
+def _renamed_download(package: Any = None, *rest: Any, **options: Any) -> Any:
+    if isinstance(package, str):
+        package = _RENAMED.get(package, package)
+    return _stock_nltk_download(package, *rest, **options)
+
+
 @contextmanager
 def no_nltk_downloads() -> Iterator[None]:
-    """Make ``nltk.download`` do nothing, unless the user allowed the network."""
-    if resources.network_allowed():
-        yield
-        return
-    with mock.patch.object(nltk, "download", lambda *_, **__: False):
+    """Make ``nltk.download`` do nothing; where the user allowed the network, fetch what NLTK reads today."""
+    download = _renamed_download if resources.network_allowed() else lambda *_, **__: False
+    with mock.patch.object(nltk, "download", download):
         yield
 
 
@@ -83,17 +96,38 @@ with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
         SkippedAttackResult,
         SuccessfulAttackResult,
     )
+    from textattack.constraints import Constraint
+    from textattack.constraints.grammaticality import PartOfSpeech
+    from textattack.constraints.grammaticality.language_models import (
+        GPT2,
+        Google1BillionWordsLanguageModel,
+        LanguageModelConstraint,
+        LearningToWriteLanguageModel,
+    )
     from textattack.constraints.pre_transformation import (
         InputColumnModification,
         MaxModificationRate,
         RepeatModification,
         StopwordModification,
     )
+    from textattack.constraints.semantics.sentence_encoders import (
+        SBERT,
+        SentenceEncoder,
+        ThoughtVector,
+        UniversalSentenceEncoder,
+    )
     from textattack.goal_function_results import GoalFunctionResult, GoalFunctionResultStatus
     from textattack.goal_functions import GoalFunction
     from textattack.models.wrappers import ModelWrapper
-    from textattack.search_methods import DifferentialEvolution, GreedyWordSwapWIR, SearchMethod
-    from textattack.shared import AttackedText
+    from textattack.search_methods import (
+        DifferentialEvolution,
+        GreedyWordSwapWIR,
+        ParticleSwarmOptimization,
+        ParticleSwarmOptimizationLEAP,
+        SearchMethod,
+    )
+    from textattack.shared import AbstractWordEmbedding, AttackedText, WordEmbedding
+    from textattack.shared.data import CHN_STOPWORD, EXTENSION_MAP, MORPHONYM_LS, NAMED_ENTITIES, PERSON_NAMES
     from textattack.shared.utils import install, strings
     from textattack.transformations import (
         CompositeTransformation,
@@ -102,13 +136,26 @@ with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
         WordInsertionMaskedLM,
         WordMergeMaskedLM,
         WordSwap,
+        WordSwapChangeLocation,
+        WordSwapChangeName,
+        WordSwapChangeNumber,
+        WordSwapContract,
+        WordSwapExtend,
         WordSwapHomoglyphSwap,
+        WordSwapHowNet,
         WordSwapMaskedLM,
         WordSwapNeighboringCharacterSwap,
         WordSwapRandomCharacterDeletion,
         WordSwapRandomCharacterInsertion,
+        WordSwapWordNet,
     )
     from textattack.transformations.word_merges.word_merge_masked_lm import find_merge_index
+    from textattack.transformations.word_swaps.chn_transformations import (
+        ChineseHomophoneCharacterSwap,
+        ChineseMorphonymCharacterSwap,
+        ChineseWordSwapHowNet,
+        ChineseWordSwapMaskedLM,
+    )
     from textattack.transformations.word_swaps.word_swap_differential_evolution import (
         WordSwapDifferentialEvolution,
     )
@@ -144,9 +191,18 @@ def words_from_text(s: str, words_to_ignore: Sequence[str] = ()) -> list[str]:
     return list(_words_of_word(s) if len(s) <= _SHORT else _words_of_text(s))
 
 
+_STORED: Final = {
+    VECTORS: "counter-fitted-vectors",
+    GOOGLE_LM: "google-lm",
+    LEARNING_TO_WRITE: "learning-to-write-lm",
+}
+"""Resources by their path in TextAttack's storage; the user may have said that they lie elsewhere."""
+
+
 def _downloaded_only(folder_name: str, skip_if_cached: bool = True) -> str:
     """TextAttack's ``download_from_s3`` without the download, and without its lock file where all is there."""
-    path = resources.textattack_downloads() / folder_name
+    said = resources.configured_path(_STORED[folder_name]) if folder_name in _STORED else None
+    path = said if said is not None and said.is_dir() else resources.textattack_downloads() / folder_name
     if path.exists() and skip_if_cached:
         return str(path)
     if resources.network_allowed():
@@ -183,36 +239,66 @@ def universal_tags(words: Sequence[str]) -> list[str]:
 
 
 __all__ = [
+    "CHN_STOPWORD",
+    "EXTENSION_MAP",
+    "GPT2",
+    "MORPHONYM_LS",
+    "NAMED_ENTITIES",
+    "PERSON_NAMES",
+    "SBERT",
+    "AbstractWordEmbedding",
     "Attack",
     "AttackResult",
     "AttackedText",
+    "ChineseHomophoneCharacterSwap",
+    "ChineseMorphonymCharacterSwap",
+    "ChineseWordSwapHowNet",
+    "ChineseWordSwapMaskedLM",
     "CompositeTransformation",
+    "Constraint",
     "DifferentialEvolution",
     "FailedAttackResult",
     "GoalFunction",
     "GoalFunctionResult",
     "GoalFunctionResultStatus",
+    "Google1BillionWordsLanguageModel",
     "GreedyWordSwapWIR",
     "InputColumnModification",
+    "LanguageModelConstraint",
+    "LearningToWriteLanguageModel",
     "MaxModificationRate",
     "MaximizedAttackResult",
     "ModelWrapper",
+    "PartOfSpeech",
+    "ParticleSwarmOptimization",
+    "ParticleSwarmOptimizationLEAP",
     "RepeatModification",
     "SearchMethod",
+    "SentenceEncoder",
     "SkippedAttackResult",
     "StopwordModification",
     "SuccessfulAttackResult",
+    "ThoughtVector",
+    "UniversalSentenceEncoder",
     "WordDeletion",
+    "WordEmbedding",
     "WordInsertion",
     "WordInsertionMaskedLM",
     "WordMergeMaskedLM",
     "WordSwap",
+    "WordSwapChangeLocation",
+    "WordSwapChangeName",
+    "WordSwapChangeNumber",
+    "WordSwapContract",
     "WordSwapDifferentialEvolution",
+    "WordSwapExtend",
     "WordSwapHomoglyphSwap",
+    "WordSwapHowNet",
     "WordSwapMaskedLM",
     "WordSwapNeighboringCharacterSwap",
     "WordSwapRandomCharacterDeletion",
     "WordSwapRandomCharacterInsertion",
+    "WordSwapWordNet",
     "add_nltk_folder",
     "attack_recipes",
     "find_merge_index",
