@@ -6,7 +6,8 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from robustexit.errors import RunError
 from robustexit.records import ATTEMPT_KEYS, COLUMNS, SCHEMA, SCHEMA_VERSION, TEXT
@@ -76,6 +78,29 @@ class RunFolder:
     def started(self) -> bool:
         """Whether a run was started here."""
         return (self.path / MANIFEST).exists()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the folder, made if it does not exist, so that two processes never write the same run.
+
+        Raises:
+            RunError: It cannot be made, or another process holds it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the run folder {self.path}: {error.strerror}; choose another --out") from error
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunError(
+                f"{self.path} is being written by another process; wait for it or choose another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def read_manifest(self) -> dict[str, Any]:
         """Return the manifest.

@@ -211,7 +211,7 @@ class VictimBuilder:
                 self._held_out(victim.model, dataset, splits, policies.get(victim.policy.name).module),
                 **victim.policy.parameters,
             )
-            path = _calibration_path(self._run, dataset, name)
+            path = calibration_path(self._run, dataset, name)
             write_atomically(path, json.dumps(stored.as_dict(), indent=2).encode())
         return stored.make()
 
@@ -226,7 +226,8 @@ class VictimBuilder:
         return self._outputs[key].held_out(None if module is None else deployed.module(module))
 
 
-def _calibration_path(run: Path, dataset: str, victim: str) -> Path:
+def calibration_path(run: Path, dataset: str, victim: str) -> Path:
+    """Where a run keeps the calibration of a victim on a dataset."""
     return run / "victims" / f"{dataset}.{victim}.json"
 
 
@@ -236,7 +237,7 @@ def read_calibration(run: Path, dataset: str, victim: str) -> Calibration | None
     Raises:
         RunError: The file cannot be read.
     """
-    path = _calibration_path(run, dataset, victim)
+    path = calibration_path(run, dataset, victim)
     if not path.exists():
         return None
     try:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from robustexit.cli import attacks, campaigns, exits, lists, models
+from robustexit.cli import attacks, campaigns, exits, lists, models, transfer
 from robustexit.cli.shared import err, plain
 from robustexit.errors import RobustExitError
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     help="Does leaving early make a classifier weaker or stronger under attack? Train early-exit transformers, "
     "attack them and their full-depth control, and compare.",
 )
-for group in (campaigns, models, exits, attacks, lists):
+for group in (campaigns, models, exits, attacks, transfer, lists):
     app.add_typer(group.app)
 
 
