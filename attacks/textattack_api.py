@@ -19,13 +19,9 @@ from typing import Any, Final
 from unittest import mock
 
 import nltk
+from nltk.corpus import wordnet
 
 from robustexit.attacks import resources
-from robustexit.attacks.resources.google_lm import GOOGLE_LM
-from robustexit.attacks.resources.learning_to_write_lm import LEARNING_TO_WRITE
-from robustexit.attacks.resources.vectors import VECTORS
-from robustexit.errors import ResourceError
-from robustexit.network import ALLOWED
 
 
 def add_nltk_folder(folder: os.PathLike[str], *, first: bool = False) -> None:
@@ -83,8 +79,10 @@ def _own_cache() -> Iterator[None]:
 
 if resources.configured("stopwords"):
     add_nltk_folder(Path(resources.require(["stopwords"])[0].where), first=True)
-elif not resources.find("stopwords").found:
+elif not resources.require(["stopwords"])[0].found:
     add_nltk_folder(resources.substitute_stopwords())
+
+add_nltk_folder(resources.nltk_downloads())
 
 with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
     import textattack
@@ -162,7 +160,6 @@ with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
     )
 
 _stock_words_from_text = strings.words_from_text
-_stock_download = install.download_from_s3
 
 _SHORT: Final = 48
 """Characters up to which a text is taken for a word; words recur far more often than whole texts."""
@@ -192,26 +189,9 @@ def words_from_text(s: str, words_to_ignore: Sequence[str] = ()) -> list[str]:
     return list(_words_of_word(s) if len(s) <= _SHORT else _words_of_text(s))
 
 
-_STORED: Final = {
-    VECTORS: "counter-fitted-vectors",
-    GOOGLE_LM: "google-lm",
-    LEARNING_TO_WRITE: "learning-to-write-lm",
-}
-"""Resources by their path in TextAttack's storage; the user may have said that they lie elsewhere."""
-
-
 def _downloaded_only(folder_name: str, skip_if_cached: bool = True) -> str:
-    """TextAttack's ``download_from_s3`` without the download, and without its lock file where all is there."""
-    said = resources.configured_path(_STORED[folder_name]) if folder_name in _STORED else None
-    path = said if said is not None and said.is_dir() else resources.textattack_downloads() / folder_name
-    if path.exists() and skip_if_cached:
-        return str(path)
-    if resources.network_allowed():
-        downloaded: str = _stock_download(folder_name, skip_if_cached)
-        return downloaded
-    raise ResourceError(
-        f"TextAttack's {folder_name} is not at {path}, and downloads are not allowed; put it there, or set {ALLOWED}=1"
-    )
+    """TextAttack's ``download_from_s3`` with our checked downloads, and with the paths that are configured."""
+    return str(resources.stock_path(folder_name))
 
 
 def _patch() -> None:
@@ -308,5 +288,6 @@ __all__ = [
     "stock_attack",
     "strings",
     "universal_tags",
+    "wordnet",
     "words_from_text",
 ]

@@ -12,12 +12,15 @@ from robustexit.attacks.resources.base import (
     configure,
     configured,
     configured_path,
+    downloadable,
+    fetch,
     find,
     finder,
     finders,
     misconfigured,
     network_allowed,
     require,
+    way_out,
 )
 from robustexit.attacks.resources.homoglyphs import homoglyph_table
 from robustexit.attacks.resources.places import (
@@ -25,6 +28,7 @@ from robustexit.attacks.resources.places import (
     PACKAGED,
     cache_folder,
     in_nltk,
+    nltk_downloads,
     nltk_folders,
     nltk_holds,
     publish,
@@ -32,6 +36,7 @@ from robustexit.attacks.resources.places import (
     textattack_downloads,
 )
 from robustexit.attacks.resources.stopwords import substitute_stopwords
+from robustexit.attacks.resources.textattack_files import stock_path
 from robustexit.attacks.resources.wordnet import debian_wordnet
 from robustexit.discovery import import_all
 
@@ -49,6 +54,8 @@ __all__ = [
     "configured",
     "configured_path",
     "debian_wordnet",
+    "downloadable",
+    "fetch",
     "find",
     "finder",
     "finders",
@@ -56,11 +63,14 @@ __all__ = [
     "in_nltk",
     "misconfigured",
     "network_allowed",
+    "nltk_downloads",
     "nltk_folders",
     "nltk_holds",
     "publish",
     "require",
+    "stock_path",
     "substitute_stopwords",
     "textattack_cache",
     "textattack_downloads",
+    "way_out",
 ]

@@ -2,12 +2,13 @@
 
 A file of this folder defines one resource: a function without arguments that looks for it, under the decorator
 `finder`. It looks in this order: the path that the user configured, NLTK's and TextAttack's folders, the packages of
-the system; then it names what stands in.
+the system, our own downloads; then it names what stands in. `require` downloads what is not found, if it may.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,12 +20,15 @@ from robustexit.errors import ConfigError, ResourceError, unknown_name
 from robustexit.network import ALLOWED
 from robustexit.registry import Registry
 
+_log = logging.getLogger(__name__)
+
 PATHS_VARIABLE: Final = "ROBUSTEXIT_RESOURCES"
 _CONFIGURED: Final = "_ROBUSTEXIT_CONFIGURED_RESOURCES"
 """Paths given to `configure`, as JSON: in the environment, so that worker processes have them too."""
 
+HOW_TO_ALLOW: Final = f"allow them with --allow-network or {ALLOWED}=1"
 CONFIGURE: Final = f"resources: in the campaign, --resource, or the file that {PATHS_VARIABLE} names"
-_HUB_ID: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(@[\w.-]+)?")
+_HUB_ID: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,14 @@ def finder(
 
 
 def network_allowed() -> bool:
-    """Whether the user allowed downloads by TextAttack and NLTK (``ROBUSTEXIT_ALLOW_NETWORK=1``)."""
+    """Whether the user allowed downloads (``--allow-network``, ``ROBUSTEXIT_ALLOW_NETWORK=1``)."""
     return os.environ.get(ALLOWED, "").lower() in {"1", "true", "yes"}
 
 
 def configure(paths: Mapping[str, str | Path], base: Path | None = None) -> None:
     """Say where resources lie, for this process and those it starts; replaces what was said before.
+
+    To be called before the first attack is built: what NLTK and TextAttack have read, they keep.
 
     Args:
         paths: Path by resource name; for a language model or an encoder also a model's id on the Hub.
@@ -180,12 +186,54 @@ def find(name: str) -> Resource:
 def require(names: Iterable[str]) -> list[Resource]:
     """Look for resources and refuse the first that has neither itself nor a substitute here.
 
+    What is not found is downloaded where that is possible and the user allowed it. If that fails, a substitute
+    stands in and a warning says so.
+
     Raises:
         ConfigError: No resource of that name.
-        ResourceError: One line: what is missing and how to get it.
+        ResourceError: One line: what is missing and how to get it, or why it could not be downloaded.
     """
     resources = [find(name) for name in names]
     for resource in resources:
+        if not resource.usable and not (network_allowed() and downloadable(resource.name)):
+            raise ResourceError(f"{resource.name} is missing ({resource.where}); do this: {way_out(resource)}")
+    return [resource if resource.found or not network_allowed() else _downloaded(resource) for resource in resources]
+
+
+def downloadable(name: str) -> bool:
+    """Whether a resource is one that a download brings: no path is configured for it."""
+    value = configured(name)
+    return finders.get(name).fetch is not None and (value is None or not Path(value).is_absolute())
+
+
+def way_out(resource: Resource) -> str:
+    """Return what to do about a resource that is not here, the download first where there is one."""
+    download = f"download it (--allow-network, or {ALLOWED}=1), or " if downloadable(resource.name) else ""
+    return download + resource.how_to_get
+
+
+def fetch(name: str) -> Resource:
+    """Download a resource if it is not found and a download brings it.
+
+    Raises:
+        ConfigError: No resource of that name.
+        ResourceError: The network is not allowed, or the download fails.
+    """
+    resource, download = find(name), finders.get(name).fetch
+    if resource.found or download is None or not downloadable(name):
+        return resource
+    download()
+    return find(name)
+
+
+def _downloaded(resource: Resource) -> Resource:
+    try:
+        here = fetch(resource.name)
+    except ResourceError as error:
         if not resource.usable:
-            raise ResourceError(f"{resource.name} is missing ({resource.where}); do this: {resource.how_to_get}")
-    return resources
+            raise
+        _log.warning("%s; %s stands in for %s", error, resource.substitute, resource.name)
+        return resource
+    if not here.usable:
+        raise ResourceError(f"{here.name} is missing ({here.where}); do this: {here.how_to_get}")
+    return here

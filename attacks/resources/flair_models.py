@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from robustexit.attacks.resources.base import Resource, configured_path
+from robustexit.attacks.resources.hub import hub_errors
 
 
 def flair_cache() -> Path:
@@ -30,3 +32,19 @@ def find_flair(name: str, model: str) -> Resource:
         None,
         f"hf download {model} pytorch_model.bin --cache-dir {folder.parent}, or give flair's model file as {name}",
     )
+
+
+def flair_model(model: str) -> Callable[[], None]:
+    """Return a function that downloads a model into flair's cache as flair would, as `Finder.fetch` wants it.
+
+    Args:
+        model: Its id on the Hub.
+    """
+
+    def fetch() -> None:
+        with hub_errors(model):
+            from huggingface_hub import hf_hub_download
+
+            hf_hub_download(model, "pytorch_model.bin", cache_dir=flair_cache() / "models" / model.rpartition("/")[2])
+
+    return fetch

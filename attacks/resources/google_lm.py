@@ -7,17 +7,20 @@ from dataclasses import replace
 from typing import Final
 
 from robustexit.attacks.resources.base import Resource, finder
-from robustexit.attacks.resources.textattack_files import find_download
+from robustexit.attacks.resources.textattack_files import find_download, stored
 
 GOOGLE_LM: Final = "constraints/semantics/language-models/alzantot-goog-lm"
 GOOGLE_LM_FILES: Final = ("graph-2016-09-10-gpu.pbtxt", "ckpt-*", "vocab-2016-09-10.txt")
 
 
-@finder("google-lm")
+_INSTALLED: Final = importlib.util.find_spec("tensorflow") is not None
+
+
+@finder("google-lm", fetch=stored("google-lm", GOOGLE_LM, GOOGLE_LM_FILES) if _INSTALLED else None)
 def google_lm() -> Resource:
     """The Google 1 Billion Words model, as TextAttack downloads it, and TensorFlow, which runs it."""
     here = find_download("google-lm", GOOGLE_LM, GOOGLE_LM_FILES)
-    if importlib.util.find_spec("tensorflow") is None:
+    if not _INSTALLED:
         get = f"pip install tensorflow, and {here.how_to_get}" if not here.found else "pip install tensorflow"
         return replace(here, found=False, where="tensorflow is not installed", how_to_get=get)
     return here

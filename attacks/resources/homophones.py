@@ -7,27 +7,39 @@ from pathlib import Path
 from typing import Final
 
 from robustexit.attacks.resources.base import Resource, configured_path, finder
+from robustexit.attacks.resources.download import Source, download
 from robustexit.attacks.resources.homoglyphs import textattack_package
+from robustexit.attacks.resources.places import downloads
 
-HOMOPHONES_URL: Final = (
-    "https://raw.githubusercontent.com/QData/TextAttack/master/textattack/shared/chinese_homophone_char.txt"
-)
+HOMOPHONES_URL: Final = "https://raw.githubusercontent.com/QData/TextAttack/fc3bc2f58a693eb7261650ade8d842d1f059cfcc/textattack/shared/chinese_homophone_char.txt"
 
 
-@finder("homophones-chinese")
+_INSTALLED: Final = importlib.util.find_spec("pinyin") is not None
+
+
+def _fetch() -> None:
+    download(Source(HOMOPHONES_URL), _own_download())
+
+
+@finder("homophones-chinese", fetch=_fetch if _INSTALLED else None)
 def homophones_chinese() -> Resource:
     """TextAttack's table of homophones, which its wheel lacks, and ``pinyin``, which spells a character."""
-    path = configured_path("homophones-chinese") or stock_homophones()
-    installed = importlib.util.find_spec("pinyin") is not None
+    path = homophone_table()
     return Resource(
         "homophones-chinese",
-        installed and path.is_file(),
-        "pinyin is not installed" if not installed else str(path) if path.is_file() else f"{path} is missing",
+        _INSTALLED and path.is_file(),
+        "pinyin is not installed" if not _INSTALLED else str(path) if path.is_file() else f"{path} is missing",
         None,
-        f"save {HOMOPHONES_URL} as {path}" if installed else "pip install pinyin",
+        f"save {HOMOPHONES_URL} as {path}" if _INSTALLED else "pip install pinyin",
     )
 
 
-def stock_homophones() -> Path:
-    """Where TextAttack looks for the table."""
-    return textattack_package() / "shared" / "chinese_homophone_char.txt"
+def homophone_table() -> Path:
+    """Where the table is: as configured, where TextAttack looks for it, or in our downloads."""
+    stock = textattack_package() / "shared" / "chinese_homophone_char.txt"
+    ours = _own_download()
+    return configured_path("homophones-chinese") or (ours if ours.is_file() and not stock.is_file() else stock)
+
+
+def _own_download() -> Path:
+    return downloads() / "chinese_homophone_char.txt"

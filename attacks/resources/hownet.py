@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from robustexit.attacks.resources.base import Resource, configured_path, finder, misconfigured
-from robustexit.attacks.resources.textattack_files import find_download, lacks
+from robustexit.attacks.resources.download import Source, download
+from robustexit.attacks.resources.places import downloads
+from robustexit.attacks.resources.textattack_files import find_download, lacks, stored
 
 HOWNET: Final = "transformations/hownet/word_candidates_sense.pkl"
 CHINESE_HOWNET_FILES: Final = (
@@ -20,26 +22,38 @@ CHINESE_HOWNET_FILES: Final = (
 )
 
 
-@finder("hownet")
+@finder("hownet", fetch=stored("hownet", HOWNET))
 def hownet() -> Resource:
     """The bank of English words with a common sememe, for PSO, as TextAttack downloads it."""
     return find_download("hownet", HOWNET)
 
 
-@finder("hownet-chinese")
+_INSTALLED: Final = importlib.util.find_spec("OpenHowNet") is not None
+OPENHOWNET_URL: Final = "https://thunlp.oss-cn-qingdao.aliyuncs.com/OpenHowNet/resources.zip"
+
+
+def _fetch_chinese() -> None:
+    download(Source(OPENHOWNET_URL), _own_chinese(), "", folder=True)
+
+
+@finder("hownet-chinese", fetch=_fetch_chinese if _INSTALLED else None)
 def hownet_chinese() -> Resource:
     """OpenHowNet's own data, for the Chinese recipe."""
     chosen = configured_path("hownet-chinese")
-    folder = chosen or Path("~/.openhownet/resources").expanduser()
+    theirs = Path("~/.openhownet/resources").expanduser()
+    folder = chosen or (_own_chinese() if _own_chinese().is_dir() and not theirs.is_dir() else theirs)
     lacking = lacks(folder, CHINESE_HOWNET_FILES)
     if chosen is not None and lacking:
         return misconfigured("hownet-chinese", f"does not hold {lacking[0]}", "OpenHowNet's folder of resources")
-    installed = importlib.util.find_spec("OpenHowNet") is not None
     where = str(folder) if not lacking else f"{folder} does not hold {lacking[0]}"
     return Resource(
         "hownet-chinese",
-        installed and not lacking,
-        where if installed else "OpenHowNet is not installed",
+        _INSTALLED and not lacking,
+        where if _INSTALLED else "OpenHowNet is not installed",
         None,
-        'python -c "import OpenHowNet; OpenHowNet.download()"' if installed else "pip install OpenHowNet",
+        'python -c "import OpenHowNet; OpenHowNet.download()"' if _INSTALLED else "pip install OpenHowNet",
     )
+
+
+def _own_chinese() -> Path:
+    return downloads() / "openhownet" / "resources"

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from robustexit.attacks.resources.base import Resource, configured, misconfigured, network_allowed
+from robustexit.attacks.resources.base import (
+    HOW_TO_ALLOW,
+    Resource,
+    configured,
+    misconfigured,
+    network_allowed,
+    require,
+)
 from robustexit.attacks.resources.places import hub_cache
+from robustexit.errors import ResourceError
 
+_READ: Final = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+_UNREAD: Final = ["onnx/*", "openvino/*", "*/model*.safetensors"]
 WEIGHTS: Final = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
 
 
@@ -33,7 +45,7 @@ def cached_model(*ids: str) -> Path | None:
 def find_model(name: str, *ids: str, kind: str) -> Resource:
     """Look for a model: the configured one, else the stock one in the Hub's cache.
 
-    A configured model that is not the stock one by its id or its folder's name stands in for it under its own name.
+    A configured model that is not the stock one by its id stands in for it under its own name.
 
     Args:
         name: The resource.
@@ -41,21 +53,63 @@ def find_model(name: str, *ids: str, kind: str) -> Resource:
         kind: What it is, for messages: ``masked language model``.
     """
     value = configured(name)
-    folder = Path(value) if value and Path(value).exists() else cached_model(*([value] if value else ids))
     expected = f"a folder with a {kind} as save_pretrained writes it, or its id on the Hub"
-    if value and Path(value).exists() and not is_model(Path(value)):
-        return misconfigured(name, f"does not hold a {kind}", expected)
-    asked = value or ids[0]
-    get = f"hf download {asked}, or give {expected} as {name}"
-    if folder is None:
-        # With the network allowed it is downloaded when it is loaded, by the Hub's own library.
-        here = network_allowed()
-        where = f"{asked} on the Hub" if here else f"{hub_cache()} does not hold {asked}"
-        return Resource(name, here and asked in ids, where, asked if here and asked not in ids else None, get)
+    if value is not None and Path(value).is_absolute():
+        if not is_model(Path(value)):
+            return misconfigured(name, f"does not hold a {kind}", expected)
+        return Resource(name, False, value, model_name(value), f"give {ids[0]} as {name}")
     stock = value is None or value in ids
+    folder = cached_model(*ids) if stock else cached_model(value or "")
+    asked = ids[0] if stock else value
+    get = f"run hf download {asked}, or give {expected} as {name}"
+    if folder is None:
+        return Resource(name, False, f"{hub_cache()} does not hold {asked}", None, get)
     return Resource(name, stock, str(folder), None if stock else model_name(value or ""), get)
+
+
+def model_path(name: str) -> Path:
+    """Return the folder of the model that is there for a resource, whether it is the stock one or stands in for it.
+
+    Raises:
+        ResourceError: None is there.
+    """
+    return Path(require([name])[0].where)
 
 
 def model_name(value: str) -> str:
     """Return the name that a model stands in a recipe's name by: the last part of its path or id."""
-    return value.rstrip("/\\").replace("\\", "/").rpartition("/")[2].partition("@")[0]
+    return value.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+
+
+def hub_model(name: str, model: str) -> Callable[[], None]:
+    """Return a function that downloads a model into the Hub's cache, as `Finder.fetch` wants it.
+
+    The Hub's own library does it: it checks sizes and hashes, continues where it was cut off, and renames.
+
+    Args:
+        name: The resource; the id configured for it goes before `model`.
+        model: Id of the stock model.
+    """
+
+    def fetch() -> None:
+        asked = configured(name) or model
+        with hub_errors(asked):
+            from huggingface_hub import snapshot_download
+
+            snapshot_download(asked, cache_dir=hub_cache(), allow_patterns=_READ, ignore_patterns=_UNREAD)
+            if cached_model(asked) is None:  # old models have no safetensors
+                snapshot_download(asked, cache_dir=hub_cache(), allow_patterns=["pytorch_model.bin"])
+
+    return fetch
+
+
+@contextmanager
+def hub_errors(asked: str) -> Iterator[None]:
+    """Turn what the Hub's library raises into one line; refuses at once if the network is not allowed."""
+    if not network_allowed():
+        raise ResourceError(f"downloads are not allowed ({asked} on the Hub); {HOW_TO_ALLOW}")
+    try:
+        yield
+    except (OSError, ValueError) as error:  # all of the library's errors derive from these
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ResourceError(f"could not download {asked} from the Hub ({first})") from error

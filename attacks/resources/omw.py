@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from robustexit.attacks.resources.base import Resource, configured_path, finder, misconfigured
+from robustexit.attacks.resources.nltk_packages import nltk_packages
 from robustexit.attacks.resources.places import in_nltk, nltk_holds
 
 
@@ -16,7 +17,11 @@ def omw_package() -> str:
     return "omw-2.0" if source.is_file() and '"omw-2.0"' in source.read_text("utf-8") else "omw-1.4"
 
 
-@finder("omw")
+def _fetch() -> None:
+    nltk_packages(f"corpora/{omw_package()}")()
+
+
+@finder("omw", fetch=_fetch)
 def omw() -> Resource:
     """French, Spanish and other lemmas for WordNet's senses."""
     package = omw_package()

@@ -22,8 +22,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("robustexit")).expanduser().absolute()
 
 
+def downloads() -> Path:
+    """The folder of RobustExit's own downloads, in its cache folder."""
+    return cache_folder() / "downloads"
+
+
+def nltk_downloads() -> Path:
+    """The NLTK folder of RobustExit's own downloads; NLTK itself must be told of it."""
+    return downloads() / "nltk"
+
+
 def textattack_downloads() -> Path:
-    """The folder TextAttack downloads into: ``$TA_CACHE_DIR`` or ``~/.cache/textattack``."""
+    """The folder TextAttack downloads into: ``$TA_CACHE_DIR`` or ``~/.cache/textattack``. Only read here."""
     return Path(os.environ.get("TA_CACHE_DIR") or "~/.cache/textattack").expanduser()
 
 
@@ -59,11 +69,11 @@ def nltk_holds(folder: Path, *names: str, inside: str | None = None) -> bool:
 
 
 def in_nltk(*names: str, inside: str | None = None) -> Path | None:
-    """First NLTK folder that holds all of `names`; see `nltk_holds`.
+    """First NLTK folder that holds all of `names`; see `nltk_holds`. RobustExit's own downloads come last.
 
-    RobustExit's own folders do not count: what they hold are substitutes.
+    The folders that RobustExit made do not count: what they hold are substitutes.
     """
-    for folder in nltk_folders():
+    for folder in (*nltk_folders(), nltk_downloads()):
         if not folder.is_relative_to(cache_folder() / "nltk") and nltk_holds(folder, *names, inside=inside):
             return folder
     return None

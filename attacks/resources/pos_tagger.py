@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from robustexit.attacks.resources.base import Resource, configured_path, finder, misconfigured
+from robustexit.attacks.resources.nltk_packages import nltk_packages
 from robustexit.attacks.resources.places import in_nltk, nltk_holds
 
 TAGGER: Final = "taggers/averaged_perceptron_tagger_eng"
 TAG_SET: Final = "taggers/universal_tagset"
 
 
-@finder("pos-tagger")
+@finder("pos-tagger", fetch=nltk_packages(TAGGER, TAG_SET))
 def pos_tagger() -> Resource:
     """NLTK's English tagger and its universal tag set (NLTK >= 3.9 wants the name ending in ``_eng``)."""
     chosen = configured_path("pos-tagger")

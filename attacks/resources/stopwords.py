@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 
 from robustexit.attacks.resources.base import Resource, configured_path, finder, misconfigured
+from robustexit.attacks.resources.nltk_packages import nltk_packages
 from robustexit.attacks.resources.places import PACKAGED, cache_folder, in_nltk, nltk_holds, publish
 
 
-@finder("stopwords")
+@finder("stopwords", fetch=nltk_packages("corpora/stopwords"))
 def stopwords() -> Resource:
     """NLTK's English stop words; RobustExit's own list stands in."""
     folder = configured_path("stopwords") or in_nltk("corpora/stopwords", inside="english")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from robustexit.attacks.resources.base import Resource, configured_path, finder, misconfigured
+from robustexit.attacks.resources.nltk_packages import nltk_packages
 from robustexit.attacks.resources.places import PACKAGED, cache_folder, in_nltk, nltk_holds, publish
 
 DEBIAN_WORDNET: Final = Path("/usr/share/wordnet")
@@ -19,7 +20,7 @@ WORDNET_FILES: Final = (
 )
 
 
-@finder("wordnet")
+@finder("wordnet", fetch=nltk_packages("corpora/wordnet"))
 def wordnet() -> Resource:
     """WordNet 3.0: NLTK's copy, or the files of Debian's packages, which hold the same data."""
     folder = configured_path("wordnet") or in_nltk("corpora/wordnet", inside="data.noun")
