@@ -20,6 +20,7 @@ from unittest import mock
 
 import nltk
 from nltk.corpus import wordnet
+from nltk.corpus import wordnet as nltk_wordnet
 
 from robustexit.attacks import resources
 
@@ -155,9 +156,13 @@ with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
         ChineseWordSwapHowNet,
         ChineseWordSwapMaskedLM,
     )
+    from textattack.transformations.word_swaps.chn_transformations.chinese_homophone_character_swap import pinyin
+    from textattack.transformations.word_swaps.chn_transformations.chinese_word_swap_hownet import OpenHowNet
+    from textattack.transformations.word_swaps.word_swap_change_number import STR_NUM, num2words, w2n
     from textattack.transformations.word_swaps.word_swap_differential_evolution import (
         WordSwapDifferentialEvolution,
     )
+    from textattack.transformations.word_swaps.word_swap_inflections import lemminflect
 
 _stock_words_from_text = strings.words_from_text
 
@@ -214,6 +219,19 @@ def stock_attack(class_name: str, wrapper: Any, parameters: dict[str, Any]) -> A
     return getattr(attack_recipes, class_name).build(wrapper, **parameters)
 
 
+def load_flair_tagger(name: str, file: str | os.PathLike[str]) -> None:
+    """Let TextAttack tag with a flair model from a file; left to itself it asks the Hub for the model first.
+
+    Args:
+        name: The name that TextAttack asks for: ``ner``, ``upos-fast``.
+        file: The model; flair unpickles it, so it must be one that the user trusts.
+    """
+    from flair.models import SequenceTagger
+
+    if name not in strings._flair_taggers:
+        strings._flair_taggers[name] = SequenceTagger.load(str(file))
+
+
 def universal_tags(words: Sequence[str]) -> list[str]:
     """Return NLTK's universal part of speech of each word of a text."""
     return [str(tag) for _, tag in nltk.pos_tag(list(words), tagset="universal")]
@@ -227,6 +245,7 @@ __all__ = [
     "NAMED_ENTITIES",
     "PERSON_NAMES",
     "SBERT",
+    "STR_NUM",
     "AbstractWordEmbedding",
     "Attack",
     "AttackResult",
@@ -250,6 +269,7 @@ __all__ = [
     "MaxModificationRate",
     "MaximizedAttackResult",
     "ModelWrapper",
+    "OpenHowNet",
     "PartOfSpeech",
     "ParticleSwarmOptimization",
     "ParticleSwarmOptimizationLEAP",
@@ -284,10 +304,16 @@ __all__ = [
     "add_nltk_folder",
     "attack_recipes",
     "find_merge_index",
+    "lemminflect",
+    "load_flair_tagger",
+    "nltk_wordnet",
     "no_nltk_downloads",
+    "num2words",
+    "pinyin",
     "stock_attack",
     "strings",
     "universal_tags",
+    "w2n",
     "wordnet",
     "words_from_text",
 ]
