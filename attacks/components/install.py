@@ -88,8 +88,7 @@ def in_recipes(stock: Any, ours: Any) -> Iterator[None]:
 
 
 @route("wordnet")
-def debian_wordnet() -> AbstractContextManager[None]:
-    """NLTK reads its own copy; Debian's files are completed in our cache and shown to it."""
-    if not resources.in_nltk("corpora/wordnet", inside="data.noun"):
-        add_nltk_folder(resources.debian_wordnet())
+def wordnet() -> AbstractContextManager[None]:
+    """NLTK reads the configured copy or its own; WordNet's own files are completed in our cache and shown to it."""
+    add_nltk_folder(resources.wordnet_folder(), first=resources.configured("wordnet") is not None)
     return nullcontext()

@@ -37,7 +37,7 @@ from robustexit.attacks.resources.places import (
 )
 from robustexit.attacks.resources.stopwords import substitute_stopwords
 from robustexit.attacks.resources.textattack_files import stock_path
-from robustexit.attacks.resources.wordnet import debian_wordnet
+from robustexit.attacks.resources.wordnet import wordnet_folder
 from robustexit.discovery import import_all
 
 import_all(__name__, __path__)
@@ -53,7 +53,6 @@ __all__ = [
     "configure",
     "configured",
     "configured_path",
-    "debian_wordnet",
     "downloadable",
     "fetch",
     "find",
@@ -73,4 +72,5 @@ __all__ = [
     "textattack_cache",
     "textattack_downloads",
     "way_out",
+    "wordnet_folder",
 ]

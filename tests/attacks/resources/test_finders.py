@@ -116,11 +116,11 @@ def test_debian_s_wordnet_is_completed(bare, monkeypatch, tmp_path):
     for name in resources.wordnet.WORDNET_FILES:
         touch(tmp_path / "debian" / name).write_text(name)
     monkeypatch.setattr(resources.wordnet, "DEBIAN_WORDNET", tmp_path / "debian")
-    folder = resources.debian_wordnet() / "corpora/wordnet"
+    folder = resources.wordnet_folder() / "corpora/wordnet"
     assert {path.name for path in folder.iterdir()} == {*resources.wordnet.WORDNET_FILES, "lexnames"}
     assert not any(path.is_symlink() for path in folder.iterdir())
     (tmp_path / "debian/data.noun").write_text("a newer package")
-    assert resources.debian_wordnet() != folder.parents[1]
+    assert resources.wordnet_folder() != folder.parents[1]
     shutil.rmtree(tmp_path / "debian")
 
 
