@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robustexit.cli.shared import out
+from robustexit.cli.shared import Resource, configure_resources, err, network, out, plain
 
 app = typer.Typer()
 
@@ -56,22 +56,77 @@ _REGISTRIES = {
 }
 
 
+class Form(str, Enum):
+    """How `robustexit doctor` prints what it finds."""
+
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+
+
 @app.command()
-def doctor() -> None:
-    """Show which attack recipes can run here, and what each of the others lacks."""
-    from rich.table import Table
+def doctor(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE]...", help="Recipes; all by default.")] = None,
+    resource: Resource = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download what is missing; allows the network for it.")
+    ] = False,
+    form: Annotated[Form, typer.Option("--format", help="How to print it.")] = Form.text,
+) -> None:
+    """Show which attack recipes can run here, and the one thing that would make each of the others ready.
 
-    from robustexit.attacks.recipes import check, recipes
+    Ends with exit code 2 if a recipe that was asked for is not ready, or a download failed.
+    """
+    configure_resources(resource)
+    from robustexit.attacks.diagnosis import diagnose_all, refuse_unready
 
-    table = Table("recipe", "here", "what that means")
-    table.columns[0].no_wrap = True
-    for name in recipes.names():
-        found = check(name)
-        if not found.ready:
-            state, note = "missing", f"{', '.join(found.missing)}: {found.fix}"
-        elif found.substitutes:
-            state, note = "ready with substitution", f"recorded as {found.effective_name}"
-        else:
-            state, note = "ready", ""
-        table.add_row(name, state, note)
-    out.print(table)
+    failed = _fetch(names) if fetch else None
+    found = diagnose_all(names or None)
+    _SHOW[form](found)
+    for one in found if names else ():
+        refuse_unready(one)
+    if failed is not None:
+        raise failed
+
+
+def _fetch(names: list[str] | None) -> Exception | None:
+    """Download what recipes lack, one after another; returns the first failure, after all were tried."""
+    from robustexit.attacks import resources
+    from robustexit.attacks.diagnosis import fetchable
+    from robustexit.errors import RobustExitError
+
+    network(True)
+    first: Exception | None = None
+    for name in fetchable(names or None):
+        try:
+            resources.fetch(name)
+        except RobustExitError as error:
+            err.print(f"{name}: {plain(error)}", highlight=False, soft_wrap=True)
+            first = first or error
+    return first
+
+
+def _as_text(found: list[Any]) -> None:
+    """A block of lines a recipe rather than a table, whose columns would break the commands."""
+    colours = {"ready": "green", "ready with substitution": "yellow", "missing": "red", "unsupported": "dim"}
+    for one in found:
+        head = f"{one.recipe:28} {one.textattack_class:27}"
+        out.print(f"{plain(head)} [{colours[one.state]}]{one.state}[/]", highlight=False, soft_wrap=True)
+        for line in one.lines:
+            out.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _as_markdown(found: list[Any]) -> None:
+    out.print("| recipe | TextAttack | here | what that means |\n| --- | --- | --- | --- |", soft_wrap=True)
+    for one in found:
+        cells = (one.recipe, one.textattack_class, one.state, "; ".join(one.lines).replace("|", "\\|"))
+        out.print(f"| {' | '.join(cells)} |", highlight=False, markup=False, soft_wrap=True)
+
+
+def _as_json(found: list[Any]) -> None:
+    import json
+
+    out.print(json.dumps([one.as_dict() for one in found], indent=2), highlight=False, markup=False, soft_wrap=True)
+
+
+_SHOW = {Form.text: _as_text, Form.markdown: _as_markdown, Form.json: _as_json}

@@ -23,6 +23,9 @@ Label = Annotated[str, typer.Option(help="Label column.")]
 Duplicates = Annotated[
     str, typer.Option(help="What becomes of repeated texts without ids: error, or drop to keep the first.")
 ]
+Resource = Annotated[
+    list[str] | None, typer.Option("--resource", help="Where a resource lies, e.g. --resource masked-lm=PATH.")
+]
 Setting = Annotated[list[str] | None, typer.Option("--set", help="A parameter by name, e.g. --set t=0.3.")]
 
 
@@ -75,6 +78,18 @@ def parameters(settings: list[str], option: str = "--set") -> dict[str, Any]:
             problem = getattr(error, "problem", None) or error
             raise ConfigError(f"{option}: expected a YAML value for {name!r}, got {value!r} ({problem})") from error
     return found
+
+
+def configure_resources(given: list[str] | None) -> None:
+    """Say where resources lie, from ``--resource NAME=PATH`` options; without any, what was said before stays.
+
+    Raises:
+        ConfigError: Not NAME=PATH, no such resource.
+    """
+    if given:
+        from robustexit.attacks.resources import configure
+
+        configure(parameters(given, "--resource"))
 
 
 @contextmanager
