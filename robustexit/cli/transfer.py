@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robustexit.cli.shared import Code, Network, RemoteCode, Setting, err, network, out, parameters
+from robustexit.cli.shared import Code, Labels, Network, RemoteCode, Setting, err, network, out, parameters
 
 app = typer.Typer()
 
@@ -77,3 +77,70 @@ def _share(estimate: Any) -> str:
         return "–"
     ends = "" if estimate.low is None else f" [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
     return f"{100 * estimate.value:.1f}{ends} (n = {estimate.n})"
+
+
+@app.command("import-textattack")
+def import_textattack(
+    log: Annotated[Path, typer.Argument(metavar="LOG.csv", help="What `textattack attack --log-to-csv` wrote.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Run folder to make.")],
+    labels: Labels = None,
+    fields: Annotated[
+        str | None, typer.Option(help="Names of the text fields, e.g. premise,hypothesis; those in the log by default.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the dataset; the log's file name by default.")] = None,
+    victim: Annotated[str, typer.Option(help="Name of the model that was attacked.")] = "textattack",
+    recipe: Annotated[str, typer.Option(help="Name of the attack recipe.")] = "textattack",
+    goal: Annotated[str, typer.Option(help="The attack's goal; 'deployed' is untargeted classification.")] = "deployed",
+    view: Annotated[str, typer.Option(help="What the attacker saw: scores, label, ...")] = "scores",
+    seed: Annotated[int, typer.Option(help="TextAttack's --random-seed.")] = 765,
+    markers: Annotated[
+        str, typer.Option(help="How changed words are set off: file ([[ ]]), html, ansi, plain; auto looks.")
+    ] = "auto",
+) -> None:
+    """Make a run of a TextAttack CSV log, for reports and transfer."""
+    from robustexit.campaign.textattack_log import LogSpec, import_log
+
+    given = LogSpec(
+        labels=tuple(labels.split(",")) if labels else (),
+        fields=tuple(fields.split(",")) if fields else (),
+        dataset=dataset,
+        victim=victim,
+        recipe=recipe,
+        goal=goal,
+        view=view,
+        seed=seed,
+        markers=markers,
+    )
+    _print_log(import_log(log, folder, given))
+    out.print(f"run: {folder} (`robustexit report {folder}` writes its report)", soft_wrap=True, highlight=False)
+
+
+_SUMMARY = {
+    "successful_attacks": "successful attacks",
+    "failed_attacks": "failed attacks",
+    "skipped_attacks": "skipped attacks",
+    "original_accuracy": "original accuracy, %",
+    "attack_accuracy_perc": "accuracy under attack, %",
+    "attack_success_rate": "attack success rate, %",
+    "avg_word_perturbed_perc": "average perturbed words, %",
+    "avg_word_perturbed": "average words of an input",
+    "avg_num_queries": "average queries",
+}
+
+
+def _print_log(run: Any) -> None:
+    from rich.table import Table
+
+    from robustexit.campaign.textattack_log import summary
+
+    said = run.manifest["campaign"]["log"]
+    (name, data), *_ = run.manifest["datasets"].items()
+    out.print(
+        f"{name}: {data['n']} results, fields {', '.join(data['fields'])}, changed words marked: {said['markers']}",
+        markup=False,
+        highlight=False,
+    )
+    table = Table("as TextAttack counts", "")
+    for key, value in summary(run.records).items():
+        table.add_row(_SUMMARY[key], f"{value:g}")
+    out.print(table)

@@ -84,7 +84,7 @@ def _checked(spec: DataSpec, name: str, table: Table, unlabelled: Sequence[str] 
         label_names, labels = read_labels(table, spec.label, spec.labels, ids)
     kept, notes = _distinct(spec, table, texts, labels, ids)
     if ids is None:
-        ids = [_content_id(fields) for fields in texts]
+        ids = [content_id(fields) for fields in texts]
     if bare:
         notes.append(f"no labels: {_without(table, spec.label)}")
     else:
@@ -191,7 +191,8 @@ def _own_ids(spec: DataSpec, table: Table) -> list[str] | None:
     return list(ids)
 
 
-def _content_id(fields: Fields) -> str:
+def content_id(fields: Fields) -> str:
+    """Return the id of an example whose data has none: a hash of its texts."""
     content = json.dumps(list(fields.values()), ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

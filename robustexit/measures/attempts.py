@@ -66,7 +66,7 @@ class Attempts:
                 "read a run folder written by `robustexit run`"
             )
         failed = (records["outcome"] == "error").to_numpy(dtype=bool)
-        frame = records.loc[~failed].reset_index(drop=True)
+        frame = _of_unknown_depth(records.loc[~failed].reset_index(drop=True))
         if frame["pred_clean"].isna().any() or frame["exit_clean"].isna().any():
             raise DataError(
                 "expected an original answer and exit in every row whose outcome is not `error`, got empty "
@@ -187,6 +187,17 @@ class Attempts:
     def right_by_exit_attacked(self) -> BoolArray:
         """The same on the final text."""
         return np.asarray(np.nan_to_num(self.probs_attacked).argmax(axis=2) == self.label[:, None])
+
+
+def _of_unknown_depth(frame: pd.DataFrame) -> pd.DataFrame:
+    """Read a system of which nothing but its answers is known (an imported log) as one with a single exit."""
+    if (
+        len(frame)
+        and "num_exits" in frame.columns
+        and frame[["num_exits", "exit_clean", "exit_attacked"]].isna().all(axis=None)
+    ):
+        return frame.assign(exit_clean=1, exit_attacked=1)
+    return frame
 
 
 def _num_exits(records: pd.DataFrame) -> int:
