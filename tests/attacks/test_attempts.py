@@ -13,7 +13,11 @@ from robustexit.data.types import Example
 from robustexit.errors import ConfigError, ResourceError
 
 GOALS = ["deployed", "final", "slowdown-uniform"]
-READY = [name for name in recipes if all(resources.find(need).usable for need in recipes.get(name).needs)]
+READY = [
+    name
+    for name in recipes
+    if not recipes.get(name).white_box and all(resources.find(need).usable for need in recipes.get(name).needs)
+]
 COMBINATIONS = [
     (recipe, goal)
     for recipe in READY
