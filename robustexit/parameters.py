@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+import yaml
 
 from robustexit.errors import ConfigError, did_you_mean
+
+_CALL: Final = re.compile(r"([A-Za-z0-9][\w-]*)\s*(?:\((.*)\))?", re.DOTALL)
 
 T = TypeVar("T")
 
@@ -40,6 +45,33 @@ def required(field: dataclasses.Field[Any]) -> bool:
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def parse_call(what: str, text: str) -> tuple[str, dict[str, Any]]:
+    """Read a name with parameters in brackets: ``exit(k=2)``, ``pwws(search=random-order)``, or the name alone.
+
+    Args:
+        what: What it is called in messages, e.g. ``"goal"``.
+        text: The text.
+
+    Returns:
+        The name, and the parameters, their values read as YAML.
+
+    Raises:
+        ConfigError: It is not of that form.
+    """
+    call = _CALL.fullmatch(text.strip())
+    if call is None:
+        raise ConfigError(f"expected a {what} as name or name(parameter=value, ...), got {text!r}")
+    found: dict[str, Any] = {}
+    for argument in (call[2] or "").split(","):
+        key, equals, value = argument.partition("=")
+        if not argument.strip():
+            continue
+        if not equals:
+            raise ConfigError(f"{what} {text!r}: expected parameter=value in the brackets, got {argument.strip()!r}")
+        found[key.strip()] = yaml.safe_load(value)
+    return call[1], found
 
 
 def show(parameters: Mapping[str, Any]) -> str:

@@ -6,18 +6,16 @@ import re
 from dataclasses import fields
 from typing import Any, Final
 
-import yaml
-
 from robustexit.attacks.goals.base import Goal, goals
 from robustexit.attacks.goals.together import Together
 from robustexit.errors import ConfigError, did_you_mean
+from robustexit.parameters import parse_call
 
 ALIASES: Final = {"flip": "deployed"}
 """Other words for goals, as one would say them in an expression."""
 
 _BOUND: Final = re.compile(r"exit\s*(<=|>=)\s*(\S+)")
 _BOUNDS: Final = {"<=": "exit-at-most", ">=": "exit-at-least"}
-_CALL: Final = re.compile(r"([\w-]+)\s*(?:\((.*)\))?")
 
 
 def make_goal(name: str, **parameters: Any) -> Goal:
@@ -50,22 +48,8 @@ def _make(term: str, parameters: dict[str, Any]) -> Goal:
     if bound:
         exit = bound[2]
         return _build(_BOUNDS[bound[1]], {**parameters, "exit": int(exit) if exit.isdigit() else exit})
-    call = _CALL.fullmatch(term)
-    if call is None:
-        raise ConfigError(f"expected a goal like slowdown-uniform, exit(k=2) or exit<=2, got {term!r}")
-    return _build(ALIASES.get(call[1], call[1]), {**_arguments(term, call[2]), **parameters})
-
-
-def _arguments(term: str, text: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for argument in (text or "").split(","):
-        if not argument.strip():
-            continue
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise ConfigError(f"goal {term!r}: expected name=value in the brackets, got {argument.strip()!r}")
-        found[key.strip()] = yaml.safe_load(value)
-    return found
+    name, given = parse_call("goal", term)
+    return _build(ALIASES.get(name, name), {**given, **parameters})
 
 
 def _build(name: str, parameters: dict[str, Any]) -> Goal:

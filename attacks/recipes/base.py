@@ -15,6 +15,7 @@ from robustexit.attacks.resources import Resource
 from robustexit.attacks.searches import OWN, searches
 from robustexit.attacks.views import ANSWER, EXIT, GRADIENTS, SCORES, View
 from robustexit.errors import ConfigError, did_you_mean
+from robustexit.parameters import parse_call
 from robustexit.registry import Registry
 
 if TYPE_CHECKING:
@@ -147,13 +148,14 @@ def add(*members: Recipe) -> None:
 
 
 def make_recipe(name: str, **parameters: Any) -> Recipe:
-    """Return a recipe by name, with parameters where given.
+    """Return a recipe by name, with parameters (and another search) where given, in brackets or beside the name.
 
     Raises:
-        ConfigError: Unknown name or parameter.
+        ConfigError: Unknown name, parameter or search.
     """
-    recipe = recipes.get(name)
-    return recipe.with_parameters(**parameters) if parameters else recipe
+    name, given = parse_call("recipe", name)
+    recipe, given = recipes.get(name), {**given, **parameters}
+    return recipe.with_parameters(**given) if given else recipe
 
 
 def effective_name(recipe: Recipe | str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from robustexit.attacks.goals import make_goal
-from robustexit.attacks.recipes import refused_combination, refused_language
+from robustexit.attacks.recipes import effective_name, refused_combination, refused_language
 from robustexit.attacks.views import get_view
 from robustexit.campaign.spec import CampaignSpec, GoalSpec, MemberSpec, RecipeSpec
 from robustexit.errors import ConfigError
@@ -211,6 +211,18 @@ def _goals_of(recipe: RecipeSpec, goals: tuple[GoalSpec, ...]) -> tuple[GoalSpec
     """A recipe whose goal is part of it keeps it, whatever the campaign's goals."""
     own = recipe.make().own_goal
     return goals if own is None else (GoalSpec(name=own),)
+
+
+def weak_attacks(plan: Plan) -> list[dict[str, str]]:
+    """Return recipe (as in records), goal and view of every attack whose search the view leaves without a score."""
+    found = {
+        (effective_name(recipe), cell.attack.goal_label, cell.view): None
+        for cell in plan.cells
+        if isinstance(cell.attack, RecipeAttack)
+        for recipe in [cell.attack.recipe.make()]
+        if recipe.weak_under(get_view(cell.view), make_goal(cell.attack.goal.name, **cell.attack.goal.parameters))
+    }
+    return [dict(zip(("recipe", "goal", "view"), key, strict=True)) for key in found]
 
 
 def _described(cell: Cell, reason: str) -> dict[str, Any]:

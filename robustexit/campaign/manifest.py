@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from robustexit.attacks.recipes import describe_recipes, describe_resources
+from robustexit.attacks.recipes import Recipe, describe_recipes, describe_resources, effective_name
 from robustexit.campaign.prepare import Splits, VictimBuilder, read_calibration
 from robustexit.campaign.provenance import git_state, machine, versions
 from robustexit.campaign.spec import CampaignSpec
@@ -24,6 +24,7 @@ def describe_campaign(spec: CampaignSpec, splits: Mapping[str, Splits], base: Pa
         "campaign": spec.model_dump(mode="json"),
         "data_hashes": {name: split.attacked.content_hash() for name, split in splits.items()},
         "datasets": {name: _dataset(split) for name, split in splits.items()},
+        "windows": {name: _windows(split, spec.all_recipes) for name, split in splits.items()},
         "recipes": {found["effective_name"]: found for found in describe_recipes(spec.all_recipes).values()},
         "resources": describe_resources(spec.all_recipes),
         "versions": versions(),
@@ -48,6 +49,16 @@ def _dataset(split: Splits) -> dict[str, Any]:
         "calibration_hash": split.calibration.content_hash() if split.calibration else None,
         "majority_rate": max(counts) / len(labels),
         "language": split.language,
+    }
+
+
+def _windows(split: Splits, recipes: Iterable[Recipe]) -> dict[str, dict[str, int]]:
+    """Count the attacked texts that a recipe's sentence constraint does not look at: those under its window."""
+    words = [sum(len(text.split()) for text in fields.values()) for fields in split.attacked.texts]
+    return {
+        effective_name(recipe): {"window": recipe.window, "below": sum(n < recipe.window for n in words)}
+        for recipe in recipes
+        if recipe.window is not None
     }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robustexit.attacks.attempt import Attacker, AttemptResult
-from robustexit.attacks.goals import make_goal
-from robustexit.attacks.recipes import require_ready
+from robustexit.attacks.attempt import AttemptResult
+from robustexit.attacks.limits import Limits
+from robustexit.attacks.recipes import make_recipe, require_ready
+from robustexit.campaign.cells import RecipeAttack, Setting
+from robustexit.campaign.spec import GoalSpec, RecipeSpec
 from robustexit.data.types import Example
 from robustexit.errors import ConfigError, DataError, unknown_name
 from robustexit.exits import ExitPolicy, make_policy, refuse_inert
@@ -43,6 +45,27 @@ class Demonstration:
     final: Trace | None
 
 
+@dataclass(frozen=True)
+class Attack:
+    """How one text is attacked.
+
+    Attributes:
+        recipe: Attack recipe, parameters and another search in brackets.
+        goal: Attack goal, or several joined by ``&``.
+        view: What the attacker sees.
+        language: Language of the text (ISO 639-1).
+        limits: What the attempt may cost.
+        seed: Seed of the attempt.
+    """
+
+    recipe: str = "deepwordbug"
+    goal: str = "deployed"
+    view: str = "scores"
+    language: str = "en"
+    limits: Limits = field(default_factory=Limits)
+    seed: int = 0
+
+
 def attack_one(
     texts: Sequence[str],
     label: str,
@@ -50,9 +73,7 @@ def attack_one(
     model: str,
     policy: str,
     parameters: Mapping[str, Any],
-    recipe: str,
-    goal: str,
-    seed: int,
+    attack: Attack,
     permissions: Permissions,
 ) -> Demonstration:
     """Attack one text (or pair, whose first text is then protected).
@@ -63,15 +84,13 @@ def attack_one(
         model: Folder or Hub id.
         policy: Exit policy by name; ``stored`` takes the one calibrated with the model.
         parameters: The policy's parameters.
-        recipe: Attack recipe.
-        goal: Attack goal.
-        seed: Seed of the attempt.
+        attack: How it is attacked.
         permissions: What the user allowed.
 
     Raises:
         RobustExitError: Anything the user can fix.
     """
-    require_ready(recipe)
+    require_ready(make_recipe(attack.recipe))
     if any(not text.strip() for text in texts):
         raise DataError("expected a text to attack, got an empty one")
     deployed = DeployedModel(
@@ -81,12 +100,12 @@ def attack_one(
     victim = ModelVictim(deployed, _policy(policy, parameters, deployed))
     fields = ("text",) if len(texts) == 1 else ("first", "second")
     example = Example("text", dict(zip(fields, texts, strict=True)), _label(label, names))
-    chosen = make_goal(goal)
-    refusal = chosen.refuses(victim)
+    chosen = RecipeAttack(RecipeSpec(name=attack.recipe), GoalSpec(name=attack.goal))
+    refusal = chosen.refused(victim, attack.view, attack.language)
     if refusal is not None:
-        raise ConfigError(f"goal {goal!r} cannot apply: {refusal}")
-    attacker = Attacker(victim, recipe=recipe, goal=goal, field_names=fields)
-    result = attacker.attempt(example, dataset="attack", seed=seed, protected_fields=fields[:-1])
+        raise ConfigError(f"recipe {attack.recipe!r} with goal {attack.goal!r} cannot apply: {refusal}")
+    attacker = chosen.attacker(victim, Setting(attack.view, attack.language, fields, attack.limits))
+    result = attacker.attempt(example, dataset="attack", seed=attack.seed, protected_fields=fields[:-1])
     finished = result.outcome != "error"
     both = [example.fields, result.text_attacked] if finished else [example.fields]
     traces = victim.trace(both, min_depth=victim.num_exits)

@@ -24,7 +24,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from robustexit.campaign.cells import Plan, check_names, make_plan
+from robustexit.attacks.resources import configure
+from robustexit.campaign.cells import Plan, check_names, make_plan, weak_attacks
 from robustexit.campaign.manifest import changes, describe_campaign, describe_victims
 from robustexit.campaign.prepare import Splits, VictimBuilder, load_splits, train_models
 from robustexit.campaign.spec import CampaignSpec, load_spec
@@ -80,6 +81,7 @@ def run_campaign(spec: CampaignSpec, base: Path, settings: Settings) -> Run:
     Raises:
         RobustExitError: Anything the user can fix; nothing finished is lost.
     """
+    configure(spec.resources or {}, base)
     check_names(spec)
     _check_resources(spec, settings.console)
     folder = RunFolder(settings.out)
@@ -102,7 +104,7 @@ def run_campaign(spec: CampaignSpec, base: Path, settings: Settings) -> Run:
         plan = make_plan(spec, victims)
         manifest |= describe_victims(spec, settings.out, victims, builder)
         _show_victims(manifest, settings.console)
-        manifest |= {"dropped_cells": list(plan.dropped)}
+        manifest |= {"dropped_cells": list(plan.dropped), "weak_attacks": weak_attacks(plan)}
         if folder.started:
             _refuse_changes(folder.read_manifest(), manifest, settings.out)
         folder.write_manifest({**manifest, "status": "running"})

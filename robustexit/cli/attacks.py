@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from robustexit.cli.shared import Network, RemoteCode, Setting, network, out, parameters
+from robustexit.cli.shared import (
+    Network,
+    RemoteCode,
+    Resource,
+    Setting,
+    configure_resources,
+    network,
+    out,
+    parameters,
+)
 
 app = typer.Typer()
 
@@ -19,15 +28,24 @@ def attack(
     pair: Annotated[str | None, typer.Option(help="Second text of a pair (the first is then protected).")] = None,
     policy: Annotated[str, typer.Option(help="Exit policy; 'stored' takes the calibrated one.")] = "fixed",
     setting: Setting = None,
-    recipe: Annotated[str, typer.Option(help="Attack recipe.")] = "deepwordbug",
-    goal: Annotated[str, typer.Option(help="Attack goal.")] = "deployed",
+    recipe: Annotated[
+        str, typer.Option(help="Attack recipe, e.g. pwws or 'pwws(search=random-order)'.")
+    ] = "deepwordbug",
+    goal: Annotated[str, typer.Option(help="Attack goal, e.g. deployed or 'slowdown & keep-answer'.")] = "deployed",
+    view: Annotated[str, typer.Option(help="What the attacker sees: scores, label, label+exit, gradients.")] = "scores",
+    language: Annotated[str, typer.Option(help="Language of the text (ISO 639-1).")] = "en",
+    queries: Annotated[int | None, typer.Option(min=1, help="Query budget.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Time limit.")] = None,
+    resource: Resource = None,
     seed: int = 0,
     allow_network: Network = False,
     trust_remote_code: RemoteCode = False,
 ) -> None:
     """Attack one text and print every exit before and after."""
     network(allow_network)
-    from robustexit.campaign.one_text import attack_one
+    configure_resources(resource)
+    from robustexit.attacks.limits import Limits
+    from robustexit.campaign.one_text import Attack, attack_one
     from robustexit.permissions import Permissions
 
     shown = attack_one(
@@ -36,9 +54,7 @@ def attack(
         model=model,
         policy=policy,
         parameters=parameters(setting or []),
-        recipe=recipe,
-        goal=goal,
-        seed=seed,
+        attack=Attack(recipe, goal, view, language, Limits(queries=queries, seconds=seconds), seed),
         permissions=Permissions(network=allow_network, remote_code=trust_remote_code),
     )
     _print_attempt(shown)

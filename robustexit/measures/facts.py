@@ -42,20 +42,30 @@ class DatasetFacts:
         labels: Label names by index; empty where unknown.
         majority_rate: Accuracy of always answering the most frequent label.
         synthetic: Its texts were generated.
+        windows: Of each recipe with a sentence constraint that skips short texts: its window in words, and how many
+            of the attacked texts are shorter.
     """
 
     name: str
     labels: tuple[str, ...]
     majority_rate: float
     synthetic: bool = False
+    windows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Victims and datasets that occur in the records, in order of appearance."""
+    """Victims and datasets that occur in the records, in order of appearance.
+
+    Attributes:
+        victims: By name.
+        datasets: By name.
+        weak: (recipe, goal, view) of the attacks whose search the view leaves without a score to climb.
+    """
 
     victims: Mapping[str, VictimFacts]
     datasets: Mapping[str, DatasetFacts]
+    weak: frozenset[tuple[str, str, str]] = frozenset()
 
     @staticmethod
     def of(records: pd.DataFrame, manifest: Mapping[str, Any]) -> Facts:
@@ -66,12 +76,14 @@ class Facts:
             manifest: The run's manifest; every key is optional.
         """
         victims, datasets = manifest.get("victims") or {}, manifest.get("datasets") or {}
+        windows = manifest.get("windows") or {}
         return Facts(
             {str(name): _victim(str(name), rows, victims.get(name) or {}) for name, rows in _groups(records, "victim")},
             {
-                str(name): _dataset(str(name), rows, datasets.get(name) or {})
+                str(name): _dataset(str(name), rows, {**(datasets.get(name) or {}), "windows": windows.get(name) or {}})
                 for name, rows in _groups(records, "dataset")
             },
+            frozenset((weak["recipe"], weak["goal"], weak["view"]) for weak in manifest.get("weak_attacks") or ()),
         )
 
 
@@ -111,4 +123,5 @@ def _dataset(name: str, rows: pd.DataFrame, said: Mapping[str, Any]) -> DatasetF
         labels=tuple(str(label) for label in said.get("labels") or ()),
         majority_rate=float(rate),
         synthetic=bool(said.get("synthetic", False)),
+        windows=said.get("windows") or {},
     )

@@ -54,6 +54,7 @@ class _Subject:
     majority: float
     rows: pd.DataFrame
     examples: Attempts
+    weak: frozenset[tuple[str, str, str]]
 
     def flag(self, code: str, severity: Severity, message: str, attack: str = "") -> Flag:
         return Flag(code, severity, self.dataset, self.victim.name, attack, message)
@@ -75,9 +76,11 @@ CHECKS: Final[Mapping[str, str]] = {
     "transfer-stronger": "The goal `final` (a transfer attack on exit K) leaves less robust accuracy than "
     "the goal "
     "`deployed` on the same examples: the adaptive attack is not the strongest.",
-    "no-candidates": "More than half of the attacked examples failed without one word changed: the "
-    "constraints or "
-    "resources probably leave nothing to try.",
+    "no-candidates": "On more than half of the attacked examples the constraints let no candidate through (where "
+    "records do not say so: they failed without one word changed): the recipe left nothing to try.",
+    "sentence-constraint-skipped": "A recipe's sentence constraint does not look at texts under its window.",
+    "weak-search": "A recipe's search climbs a score that the attacker's view shows only as met or not met: the "
+    "attack is weak there, use a search made for the view.",
     "cost-not-matched": "The clean speed-ups of the early-exit victims of a dataset are more than 15 % apart.",
 }
 """Every check and its rule, as the report and the documentation print it."""
@@ -96,7 +99,7 @@ def check(records: pd.DataFrame, manifest: Mapping[str, Any]) -> list[Flag]:
     facts = Facts.of(records, manifest)
     subjects = list(_subjects(records, facts))
     flags = [flag for subject in subjects for find in _VICTIM_CHECKS for flag in find(subject)]
-    flags += _cost_not_matched(subjects)
+    flags += [*_sentence_constraint_skipped(subjects, facts), *_cost_not_matched(subjects)]
     # Its message gives robust accuracies, which a withheld victim must not show anywhere.
     hidden = withheld(flags)
     flags = [f for f in flags if f.code != "transfer-stronger" or (f.dataset, f.victim) not in hidden]
@@ -120,7 +123,7 @@ def _subjects(records: pd.DataFrame, facts: Facts) -> Iterator[_Subject]:
         known = facts.victims[str(victim)]
         distinct = rows.loc[rows["outcome"] != "error"].drop_duplicates("example_id")
         examples = Attempts.of(distinct if len(distinct) else rows, known.exit_layers)
-        yield _Subject(str(dataset), known, facts.datasets[str(dataset)].majority_rate, rows, examples)
+        yield _Subject(str(dataset), known, facts.datasets[str(dataset)].majority_rate, rows, examples, facts.weak)
 
 
 def _percent(share: float) -> str:
@@ -240,15 +243,45 @@ def _no_candidates(subject: _Subject) -> Iterator[Flag]:
         return
     for attack, rows in _cells(subject):
         attacked = rows.loc[~rows["outcome"].isin(["skipped", "error"])]
-        untouched = int(((attacked["words_changed"] == 0) & (attacked["outcome"] == "failed")).sum())
-        if len(attacked) and untouched / len(attacked) > MOST_WITHOUT_CANDIDATES:
+        failed = attacked["outcome"] == "failed"
+        kept = attacked.get("candidates_kept")
+        if kept is not None and bool(kept.notna().all()):
+            without, how = int(((kept == 0) & failed).sum()), "were left without a candidate by the constraints"
+        else:
+            without = int(((attacked["words_changed"] == 0) & failed).sum())
+            how = "failed without one word changed"
+        if len(attacked) and without / len(attacked) > MOST_WITHOUT_CANDIDATES:
             yield subject.flag(
                 "no-candidates",
                 "warning",
-                f"{untouched} of {len(attacked)} attacked examples failed without one word changed "
+                f"{without} of {len(attacked)} attacked examples {how} "
                 f"(median queries {attacked['queries'].median():.0f})",
                 attack,
             )
+
+
+def _weak_search(subject: _Subject) -> Iterator[Flag]:
+    for recipe, goal, view in _attacks(subject):
+        if (recipe, goal, view) in subject.weak:
+            message = f"its search climbs a score that the view {view!r} shows only as met or not met"
+            yield subject.flag("weak-search", "warning", message, f"{recipe}, {goal}, {view}")
+
+
+def _attacks(subject: _Subject) -> Iterator[tuple[str, str, str]]:
+    for (recipe, goal, view), _ in subject.rows.groupby(["recipe", "goal", "view"], sort=False):
+        yield str(recipe), str(goal), str(view)
+
+
+def _sentence_constraint_skipped(subjects: list[_Subject], facts: Facts) -> Iterator[Flag]:
+    for name, dataset in facts.datasets.items():
+        n = max((s.rows["example_id"].nunique() for s in subjects if s.dataset == name), default=0)
+        for recipe, found in dataset.windows.items():
+            if found["below"] and any((s.rows["recipe"] == recipe).any() for s in subjects if s.dataset == name):
+                message = (
+                    f"{found['below']} of {n} attacked texts ({_percent(found['below'] / n)}) are under its window of "
+                    f"{found['window']} words, where its sentence constraint lets everything through"
+                )
+                yield Flag("sentence-constraint-skipped", "note", name, "", recipe, message)
 
 
 def _cost_not_matched(subjects: list[_Subject]) -> Iterator[Flag]:
@@ -275,4 +308,5 @@ _VICTIM_CHECKS: Final[tuple[Callable[[_Subject], Iterator[Flag]], ...]] = (
     _policy_inert,
     _transfer_stronger,
     _no_candidates,
+    _weak_search,
 )

@@ -61,6 +61,19 @@ def no_candidates(cell, many):
     return many(words_changed=0, outcome="failed"), FULL
 
 
+def constraints_leave_nothing(cell, many):
+    return many(candidates=40, candidates_kept=0, outcome="failed"), FULL
+
+
+def weak_search(cell, many):
+    frame = many(view="label")
+    return frame, {**FULL, "weak_attacks": [{"recipe": "r", "goal": "deployed", "view": "label"}]}
+
+
+def sentence_constraint_skipped(cell, many):
+    return many(), {**FULL, "windows": {"d": {"r": {"window": 15, "below": 24}}}}
+
+
 def cost_not_matched(cell, many):
     slow = many(victim="slow", cost_clean=0.9)
     said = {"v": {"num_exits": 3}, "slow": {"num_exits": 3, "full_depth": False}}
@@ -75,7 +88,9 @@ FIRES = {
     "few-examples": [few_examples],
     "policy-inert": [policy_inert],
     "transfer-stronger": [transfer_stronger],
-    "no-candidates": [no_candidates],
+    "no-candidates": [no_candidates, constraints_leave_nothing],
+    "weak-search": [weak_search],
+    "sentence-constraint-skipped": [sentence_constraint_skipped],
     "cost-not-matched": [cost_not_matched],
 }
 
@@ -107,6 +122,15 @@ def quiet_cases(many):
         "full depth by its policy": (many(policy="fixed(k=3)", exit_clean=3), {}),
         "fixed exit by design": (many(exit_clean=2, policy="fixed(k=2)"), FULL),
         "half without candidates": (frame.assign(words_changed=[0, 1] * 30), FULL),
+        "candidates but no success": (
+            frame.assign(candidates=40, candidates_kept=3, outcome="failed", words_changed=0),
+            FULL,
+        ),
+        "weak in another view": (
+            frame,
+            {**FULL, "weak_attacks": [{"recipe": "r", "goal": "deployed", "view": "label"}]},
+        ),
+        "no text under the window": (frame, {**FULL, "windows": {"d": {"r": {"window": 15, "below": 0}}}}),
     }
 
 
@@ -121,6 +145,9 @@ def quiet_cases(many):
         "full depth by its policy",
         "fixed exit by design",
         "half without candidates",
+        "candidates but no success",
+        "weak in another view",
+        "no text under the window",
     ],
 )
 def test_stays_quiet(many, case):
