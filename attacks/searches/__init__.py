@@ -55,6 +55,20 @@ for _kind in (
         "robustexit.attacks.searches.random_order:make",
         frozenset({"scores", "gradients"}),
     ),
+    SearchKind(
+        "restore",
+        "Maheshwary et al. 2021, AAAI, arXiv 2012.14956, without its genetic step",
+        "for attackers who see no scores: random words until the goal is met, then the words put back one by one",
+        "robustexit.attacks.searches.restore:make",
+        frozenset({"label", "label+exit"}),
+    ),
+    SearchKind(
+        "position",
+        "SlowBERT, Zhang et al. 2023, Findings of ACL",
+        "slowdown by the exit alone: words by what the exit does without them, then the text with the latest exit",
+        "robustexit.attacks.searches.position:make",
+        frozenset({"label+exit", "scores", "gradients"}),
+    ),
 ):
     searches.register(_kind.name)(_kind)
 
