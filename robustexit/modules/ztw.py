@@ -73,7 +73,7 @@ class CascadeHead(nn.Module):
         """Return logits [rows, C] from pooled states [rows, D] and the log probabilities [rows, C] before."""
         if self.norm is None or before is None:
             return self.linear(pooled)  # type: ignore[no-any-return]
-        return self.linear(torch.cat([pooled, self.norm(before.detach())], dim=-1))  # type: ignore[no-any-return]
+        return self.linear(torch.cat([pooled, self.norm(before)], dim=-1))  # type: ignore[no-any-return]
 
 
 @modules.register("ztw")
@@ -130,7 +130,9 @@ class ZeroTimeWaste(ExitModule):
     def _heads_log_p(self, pooled: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         found: list[torch.Tensor] = []
         for index in range(self.exits):
-            found.append(self._log_p(index, pooled[:, index], own[:, index], found[-1] if found else None))
+            # Each head learns for itself; only here, for an attacker's gradient goes all the way down.
+            before = found[-1].detach() if found else None
+            found.append(self._log_p(index, pooled[:, index], own[:, index], before))
         return torch.stack(found, dim=1)
 
     def _fit_heads(self, data: FitData, seed: int) -> float:

@@ -136,7 +136,7 @@ def flattest(costs: NDArray[np.float64], mean_cost: float) -> tuple[float, ...]:
 def uniform(logits: torch.Tensor, seed: int) -> NDArray[np.float64]:
     """Return a number in [0, 1) a row, a hash of the row's bits: shape [rows, classes] float32 -> [rows]."""
     # Adding 0 turns -0 into +0, which compare equal and must draw alike.
-    bits = (logits + 0.0).contiguous().numpy().view(np.uint32).astype(np.uint64)
+    bits = (logits.detach() + 0.0).contiguous().numpy().view(np.uint32).astype(np.uint64)
     mixed = np.full(len(bits), seed % 2**64, dtype=np.uint64)
     for column in bits.T:
         mixed = _mixed(mixed ^ column)
