@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from robustexit.attacks.resources.base import Resource, configured_path
+from robustexit.attacks.resources.base import Resource, configured_path, misconfigured
 from robustexit.attacks.resources.hub import hub_errors
 
 
@@ -18,20 +18,23 @@ def flair_cache() -> Path:
 def find_flair(name: str, model: str) -> Resource:
     """Look for a flair model: the configured file, else the stock one in flair's cache.
 
+    A configured file that does not lie in a cache folder of the stock model stands in for it under its own name.
+
     Args:
         name: The resource.
         model: Its id on the Hub, ``flair/ner-english``.
     """
     folder = flair_cache() / "models" / model.rpartition("/")[2] / f"models--{model.replace('/', '--')}"
+    get = f"run hf download {model} pytorch_model.bin --cache-dir {folder.parent}, or give flair's model file as {name}"
+    chosen = configured_path(name)
+    if chosen is not None and not chosen.is_file():
+        return misconfigured(name, "is a folder", "the file of a flair model")
+    if chosen is not None and folder.name not in chosen.parts:
+        named = chosen.parent.name if chosen.stem in ("pytorch_model", "final-model", "best-model") else chosen.stem
+        return Resource(name, False, str(chosen), named, get)
     cached = sorted((folder / "snapshots").glob("*/pytorch_model.bin"))
-    file = configured_path(name) or (cached[-1] if cached else None)
-    return Resource(
-        name,
-        file is not None,
-        str(file) if file else f"{folder} is missing",
-        None,
-        f"hf download {model} pytorch_model.bin --cache-dir {folder.parent}, or give flair's model file as {name}",
-    )
+    file = chosen or (cached[-1] if cached else None)
+    return Resource(name, file is not None, str(file) if file else f"{folder} is missing", None, get)
 
 
 def flair_model(model: str) -> Callable[[], None]:

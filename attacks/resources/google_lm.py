@@ -12,11 +12,11 @@ from robustexit.attacks.resources.textattack_files import find_download, stored
 GOOGLE_LM: Final = "constraints/semantics/language-models/alzantot-goog-lm"
 GOOGLE_LM_FILES: Final = ("graph-2016-09-10-gpu.pbtxt", "ckpt-*", "vocab-2016-09-10.txt")
 
-
 _INSTALLED: Final = importlib.util.find_spec("tensorflow") is not None
+_fetch: Final = stored("google-lm", GOOGLE_LM, GOOGLE_LM_FILES)
 
 
-@finder("google-lm", fetch=stored("google-lm", GOOGLE_LM, GOOGLE_LM_FILES) if _INSTALLED else None)
+@finder("google-lm", fetch=_fetch if _INSTALLED else None)
 def google_lm() -> Resource:
     """The Google 1 Billion Words model, as TextAttack downloads it, and TensorFlow, which runs it."""
     here = find_download("google-lm", GOOGLE_LM, GOOGLE_LM_FILES)

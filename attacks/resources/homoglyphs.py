@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Final
 
-from robustexit.attacks.resources.base import Resource, configured_path, finder
+from robustexit.attacks.resources.base import Resource, configured_path, finder, misconfigured
 from robustexit.attacks.resources.download import Source, download
 from robustexit.attacks.resources.places import PACKAGED, downloads
 
@@ -20,16 +20,26 @@ def _fetch() -> None:
 
 @finder("homoglyphs", fetch=_fetch)
 def homoglyphs() -> Resource:
-    """Unicode's intentional.txt, which TextAttack's wheel lacks; RobustExit's own table stands in."""
-    stock = _own_download() if _own_download().is_file() and not stock_homoglyphs().is_file() else stock_homoglyphs()
-    path = configured_path("homoglyphs") or stock
+    """Unicode's intentional.txt, which TextAttack's wheel lacks; the user's or RobustExit's own table stands in."""
+    chosen, stock, ours = configured_path("homoglyphs"), stock_homoglyphs(), _own_download()
+    path = chosen or (ours if ours.is_file() and not stock.is_file() else stock)
+    if chosen is not None and not chosen.is_file():
+        return misconfigured("homoglyphs", "is a folder", "a file as Unicode's intentional.txt")
+    found = path.is_file() and (chosen is None or _is_unicode(path))
+    substitute = None if found else chosen.stem if chosen is not None else "robustexit-homoglyphs"
     return Resource(
         "homoglyphs",
-        path.is_file(),
+        found,
         str(path) if path.is_file() else f"{path} is missing",
-        None if path.is_file() else "robustexit-homoglyphs",
-        f"save {HOMOGLYPHS_URL} as {path}",
+        substitute,
+        f"save {HOMOGLYPHS_URL} as {stock}",
     )
+
+
+def _is_unicode(table: Path) -> bool:
+    """Whether a table is Unicode's, by its first line."""
+    with table.open("rb") as file:
+        return b"intentional.txt" in file.readline(200)
 
 
 def stock_homoglyphs() -> Path:
@@ -48,6 +58,6 @@ def textattack_package() -> Path:
 
 
 def homoglyph_table() -> Path:
-    """The table to use: the configured or TextAttack's own where it is found, else the packaged one."""
+    """The table to use: the configured or Unicode's where it is, else the packaged one."""
     here = homoglyphs()
-    return Path(here.where) if here.found else PACKAGED / "homoglyphs.txt"
+    return Path(here.where) if here.found or configured_path("homoglyphs") else PACKAGED / "homoglyphs.txt"
