@@ -303,7 +303,13 @@ FAMILIES: dict[str, Callable[[int], Any]] = {
         vocab_size=v, dim=16, n_layers=2, n_heads=2, hidden_dim=24, max_position_embeddings=140, initializer_range=0.4
     ),
     "deberta": lambda v: DebertaV2Config(
-        vocab_size=v, relative_attention=True, position_buckets=4, pos_att_type=["p2c", "c2p"], **SIZES
+        vocab_size=v,
+        relative_attention=True,
+        position_buckets=4,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        **SIZES,
     ),
     "modernbert": lambda v: ModernBertConfig(vocab_size=v, local_attention=4, pad_token_id=0, **SIZES),
 }
