@@ -92,7 +92,7 @@ def run_transfer(source: Run, targets: Targets, settings: Settings) -> Run:
     folder = RunFolder(settings.out)
     if folder.path.resolve() == source.path.resolve():
         raise RunError(f"{folder.path} is the run that is transferred; choose another --out")
-    with folder.hold(), _threads():
+    with folder.hold(), campaign_threads():
         spec = _meant(targets, names)
         targets = Targets(spec, targets.base, targets.where)
         data = {
@@ -105,10 +105,10 @@ def run_transfer(source: Run, targets: Targets, settings: Settings) -> Run:
             for name in names
         }
         manifest = _described(source, targets, settings, left_out)
-        _refuse_changes(folder, manifest)
+        refuse_changes(folder, manifest)
         victims, more = _build(targets, source, settings, names, data)
         plan = _plan(rows, victims, source)
-        _refuse_changes(folder, manifest | more)
+        refuse_changes(folder, manifest | more)
         manifest |= {**more, "dropped_cells": list(plan.dropped), "recipes": _recipes(source, plan)}
         folder.write_manifest({**manifest, "status": "running"})
         _evaluate(plan, victims, folder, settings)
@@ -117,7 +117,7 @@ def run_transfer(source: Run, targets: Targets, settings: Settings) -> Run:
 
 
 @contextmanager
-def _threads() -> Iterator[None]:
+def campaign_threads() -> Iterator[None]:
     """Compute with as many threads as campaigns do, so that equal victims give equal bits."""
     import torch
 
@@ -401,7 +401,12 @@ def manifest_hash(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _refuse_changes(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
+def refuse_changes(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Refuse to continue a run folder that was started with something else.
+
+    Raises:
+        RunError: Naming what differs.
+    """
     differences = changes(folder.read_manifest(), manifest) if folder.started else []
     if differences:
         listed = "\n".join(f"  {difference}" for difference in differences)

@@ -7,7 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from robustexit.cli.shared import Code, Labels, Network, RemoteCode, Setting, err, network, out, parameters
+from robustexit.cli.shared import (
+    Code,
+    Duplicates,
+    Fields,
+    Label,
+    Labels,
+    Network,
+    RemoteCode,
+    Setting,
+    columns_of,
+    err,
+    load_data,
+    network,
+    out,
+    parameters,
+    progress,
+)
 
 app = typer.Typer()
 
@@ -143,4 +159,90 @@ def _print_log(run: Any) -> None:
     table = Table("as TextAttack counts", "")
     for key, value in summary(run.records).items():
         table.add_row(_SUMMARY[key], f"{value:g}")
+    out.print(table)
+
+
+@app.command()
+def trigger(
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of the model.")],
+    train: Annotated[str, typer.Option(help="Texts to search on: a file, or 'reviews'.")],
+    evaluate: Annotated[str, typer.Option("--eval", help="Other texts to evaluate on: a file, or 'reviews'.")],
+    policy: Annotated[str, typer.Option(help="Exit policy; 'stored' takes the calibrated one.")] = "fixed",
+    setting: Setting = None,
+    goal: Annotated[str, typer.Option(help="What it is after: deployed, slowdown-uniform, ...")] = "deployed",
+    view: Annotated[str, typer.Option(help="What the attacker sees: scores, label, label+exit.")] = "scores",
+    length: Annotated[int, typer.Option(min=1, help="Words of the trigger.")] = 3,
+    place: Annotated[str, typer.Option(help="Before the text (prefix) or behind it (suffix).")] = "prefix",
+    true_class: Annotated[str | None, typer.Option("--class", help="Only texts of this class.")] = None,
+    protect: Annotated[str | None, typer.Option(help="Fields that it must not go into, e.g. premise.")] = None,
+    source: Annotated[str, typer.Option("--words", help="Words to try: of the data, or the tokenizer.")] = "data",
+    candidates: Annotated[int, typer.Option(min=1, help="Words tried at each position.")] = 500,
+    beam: Annotated[int, typer.Option(min=1, help="Triggers kept from position to position.")] = 1,
+    passes: Annotated[int, typer.Option(min=1, help="Times over all positions at most.")] = 5,
+    start: Annotated[str, typer.Option(help="Word that it starts from, repeated.")] = "the",
+    train_texts: Annotated[int, typer.Option(min=1, help="Training texts used, a stratified sample.")] = 64,
+    labels: Labels = None,
+    fields: Fields = None,
+    label: Label = "label",
+    sample: Annotated[int | None, typer.Option(min=1, help="Evaluate on a stratified sample of this size.")] = None,
+    duplicates: Duplicates = "error",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample of training texts.")] = 0,
+    folder: Annotated[Path, typer.Option("--out", help="Run folder.")] = Path("trigger"),
+    allow_network: Network = False,
+    trust_remote_code: RemoteCode = False,
+) -> None:
+    """Search one short text that fools or slows the victim on every input, and evaluate it on other texts."""
+    network(allow_network)
+    from robustexit.attacks.triggers import TriggerSpec
+    from robustexit.campaign.targets import NamedTarget
+    from robustexit.campaign.triggers import Settings, TriggerTask, TriggerVictim, run_trigger
+    from robustexit.permissions import Permissions
+    from robustexit.victims.labels import stated_labels
+
+    search = TriggerSpec(length, place, beam, passes, start)
+    permissions = Permissions(network=allow_network, remote_code=trust_remote_code)
+    owner = TriggerVictim(NamedTarget(model, policy, parameters(setting or [])), folder, permissions)
+    columns = columns_of(labels, fields, label)
+    columns["labels"] = columns["labels"] or stated_labels(owner.deployed)
+    common: dict[str, Any] = {"columns": columns, "duplicates": duplicates, "allow_network": allow_network}
+    task = TriggerTask(
+        train=load_data(train, split="train", **common),
+        evaluated=load_data(evaluate, split="test", sample=sample, **common),
+        goal=goal,
+        view=view,
+        search=search,
+        source=source,
+        candidates=candidates,
+        train_texts=train_texts,
+        true_class=true_class,
+        protect=tuple(protect.split(",")) if protect else (),
+        seed=seed,
+    )
+    with progress("triggers (at most)", passes * length * (candidates * beam + 1)) as advance:
+        made = run_trigger(owner, task, Settings(folder, permissions, advance))
+    _print_trigger(made)
+    out.print(f"run: {folder} (`robustexit report {folder}` writes its report)", soft_wrap=True, highlight=False)
+
+
+def _print_trigger(run: Any) -> None:
+    from rich.table import Table
+
+    from robustexit.campaign.triggers import EVALUATED
+    from robustexit.measures import measure_named
+
+    found = run.manifest["trigger"]
+    out.print(
+        f"trigger: {found['text']!r}; mean score on the training texts {found['score_without']:.3f} without it, "
+        f"{found['score']:.3f} with it; {found['triggers']} triggers tried in {found['queries']} queries",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("on every held-out text", "", "95 % interval", "n")
+    for name in EVALUATED:
+        one, known = found["evaluation"][name], measure_named(name)
+        scale = 100 if known.unit == "%" else 1
+        shown = "–" if one["value"] is None else f"{scale * one['value']:.2f}"
+        ends = "" if one["low"] is None else f"{scale * one['low']:.2f} to {scale * one['high']:.2f}"
+        table.add_row(f"{known.title}, {known.unit}", shown, ends, str(one["n"]))
     out.print(table)
