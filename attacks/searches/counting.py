@@ -35,6 +35,9 @@ class CountingAttack(Attack):  # type: ignore[misc]  # TextAttack is untyped
         self.candidates_kept = 0
         self._max_candidates = max_candidates
         self._deadline = deadline
+        for part in getattr(self.transformation, "transformations", [self.transformation]):
+            if hasattr(part, "watch"):  # one that may take long tells how far it is
+                part.watch = self._watch
 
     def get_transformations(self, current_text: Any, original_text: Any = None, **kwargs: Any) -> list[Any]:
         """Transform and filter as TextAttack does, looking at the clock before and in between.
@@ -62,6 +65,12 @@ class CountingAttack(Attack):  # type: ignore[misc]  # TextAttack is untyped
         self.candidates = proposed
         self.candidates_kept += len(kept)
         return kept
+
+    def _watch(self, made: int) -> None:
+        """Look at the limits while a transformation works that has made so many candidates in this call."""
+        self._look_at_clock()
+        if self._max_candidates is not None and self.candidates + made > self._max_candidates:
+            raise LimitReached("budget")
 
     def _look_at_clock(self) -> None:
         if self._deadline is not None and time.monotonic() >= self._deadline:

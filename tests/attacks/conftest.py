@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,3 +180,109 @@ def child_environment() -> Callable[..., dict[str, str]]:
         return {**kept, "HOME": str(home), **extra}
 
     return make
+
+
+_FILM_WORDS = {
+    "NOUN": ("film", "movie", "story", "plot", "script", "cast"),
+    "ADJ": ("good", "great", "fine", "warm", "bright", "bad", "dull", "stale", "weak", "lazy"),
+    "ADV": ("very", "really", "rather", "quite"),
+    "DET": ("the", "a"),
+    "VERB": ("is",),
+    "ADP": ("with",),
+}
+FILM_TAGS = {word: tag for tag, words in _FILM_WORDS.items() for word in words}
+
+
+def film_sentences() -> list[str]:
+    """Sentences of one small grammar: a model that has seen them knows which word fits where."""
+    choices = itertools.product(*(_FILM_WORDS[tag] for tag in ("NOUN", "ADJ", "ADV")))
+    made = [(f"the {n} is {d} {a}", f"a {a} {n} with a {d} {a} cast .") for n, a, d in choices]
+    return [sentence for pair in made for sentence in pair]
+
+
+def _wordpiece(corpus: Sequence[str]) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import BertTokenizerFast
+
+    words = sorted({word for sentence in corpus for word in sentence.split()})
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, "##s", "##ly", "##ness", "un", "re", "##make", ","]
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return BertTokenizerFast(tokenizer_object=tokenizer, model_max_length=512)
+
+
+def _byte_level_bpe(corpus: Sequence[str]) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import RobertaTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        corpus, trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    )
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=512)
+
+
+def _train_masked_lm(model: Any, tokenizer: Any, corpus: Sequence[str], folder: Path) -> Path:
+    from transformers import DataCollatorForLanguageModeling
+
+    collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    order = random.Random(0)
+    model.train()
+    for _ in range(120):
+        model(**collate([tokenizer(text) for text in order.sample(corpus, 32)])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+_TINY = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT with WordPiece that fills gaps in `film_sentences`; 512 positions, which TextAttack's own parts need."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    corpus = film_sentences()
+    tokenizer = _wordpiece(corpus)
+    torch.manual_seed(0)
+    model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=512, **_TINY))
+    return _train_masked_lm(model, tokenizer, corpus, tmp_path_factory.mktemp("lm") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RoBERTa with byte-level BPE that fills gaps in `film_sentences`."""
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    corpus = film_sentences()
+    tokenizer = _byte_level_bpe([*corpus, *(f"le caf\u00e9 {word}" for word in corpus)])
+    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    torch.manual_seed(0)
+    config = RobertaConfig(vocab_size=len(tokenizer), max_position_embeddings=514, type_vocab_size=1, **ids, **_TINY)
+    return _train_masked_lm(
+        RobertaForMaskedLM(config), tokenizer, corpus, tmp_path_factory.mktemp("lm") / "tiny-roberta"
+    )
+
+
+@pytest.fixture
+def film_tagger(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], list[str]]:
+    """NLTK's tagger replaced by one that knows the words of `film_sentences`: no data needed."""
+    import nltk
+
+    def tag(words: Sequence[str], tagset: str = "universal", lang: str = "eng") -> list[tuple[str, str]]:
+        return [(word, FILM_TAGS.get(word.lower(), "X")) for word in words]
+
+    monkeypatch.setattr(nltk, "pos_tag", tag)
+    return lambda words: [tag_ for _, tag_ in tag(words)]
