@@ -16,7 +16,12 @@ OPEN_PANELS: Final = 12
 """Panels of a figure shown at once; the rest folds away under a line that says how many."""
 
 SECTIONS: Final = (
-    ("accuracy", "Answers", ("headline", "paired", "paired_by_attack", "worst_cases"), ("differences",)),
+    (
+        "accuracy",
+        "Answers",
+        ("headline", "paired", "paired_by_attack", "worst_cases", "who_broke_what", "crafting"),
+        ("differences",),
+    ),
     ("exits", "Exits", ("by_outcome", "quadrants"), ("exit_histograms", "transitions")),
     ("depth-side", "Depth", ("accuracy_by_exit", "depth"), ("accuracy_by_exit",)),
     ("cost-side", "Cost", ("cost",), ()),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from robustexit.measures import Attempts, Comparison, Estimate, Measure, VictimFacts, measure_named, worst_case
 from robustexit.measures.statistics import proportion
+from robustexit.reports.attack_sets import crafting, who_broke_what
 from robustexit.reports.context import CellGroup, Context, attack_name
 from robustexit.reports.formats import p_value
 from robustexit.reports.headline import guarded
@@ -39,6 +40,8 @@ def build_tables(context: Context) -> dict[str, Table]:
         paired(context),
         paired_by_attack(context),
         worst_cases(context),
+        who_broke_what(context),
+        crafting(context),
         by_outcome(context),
         quadrants(context),
         accuracy_by_exit(context),

@@ -8,12 +8,10 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -85,7 +83,7 @@ def run_campaign(spec: CampaignSpec, base: Path, settings: Settings) -> Run:
     check_names(spec)
     _check_resources(spec, settings.console)
     folder = RunFolder(settings.out)
-    with _only_one(settings.out):
+    with folder.hold():
         splits = {
             name: load_splits(name, dataset, base, settings.permissions) for name, dataset in spec.datasets.items()
         }
@@ -145,24 +143,6 @@ def _show_victims(manifest: Mapping[str, Any], console: Console) -> None:
                 f"[bold]{found['clean_accuracy']:.3f}[/bold] (full depth {found['full_depth_accuracy']:.3f}) "
                 f"on {found['n']} held-out texts"
             )
-
-
-@contextmanager
-def _only_one(out: Path) -> Any:
-    """Hold the run folder, so that two processes never write the same run."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make the run folder {out}: {error.strerror}; choose another --out") from error
-    lock = FileLock(out / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise RunError(f"{out} is being written by another process; wait for it or choose another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _attack(

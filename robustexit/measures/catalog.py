@@ -8,6 +8,7 @@ from robustexit.errors import ConfigError, unknown_name
 from robustexit.measures.accuracy import ACCURACY
 from robustexit.measures.base import Direction, Estimate, Measure
 from robustexit.measures.cost import COST
+from robustexit.measures.crafting import CRAFTING_TABLES
 from robustexit.measures.depth import DEPTH, DEPTH_TABLES
 from robustexit.measures.exits import EXIT_TABLES, EXITS
 from robustexit.measures.flags import CHECKS
@@ -16,7 +17,7 @@ from robustexit.measures.paired import MCNEMAR_DEFINITION, PAIRED_DEFINITION
 MEASURES: Final[tuple[Measure[Estimate], ...]] = (*ACCURACY, *EXITS, *COST, *DEPTH)
 """Every measure that is one number."""
 
-TABLES: Final = (*EXIT_TABLES, *DEPTH_TABLES)
+TABLES: Final = (*EXIT_TABLES, *DEPTH_TABLES, *CRAFTING_TABLES)
 """Every measure that is a table (a histogram, a matrix, a curve over exits)."""
 
 _SIDES: Final[tuple[tuple[str, tuple[Measure[Any], ...]], ...]] = (
@@ -24,6 +25,7 @@ _SIDES: Final[tuple[tuple[str, tuple[Measure[Any], ...]], ...]] = (
     ("Exits", (*EXITS, *EXIT_TABLES)),
     ("Cost", COST),
     ("Depth", (*DEPTH, *DEPTH_TABLES)),
+    ("Sets of attacks", CRAFTING_TABLES),
 )
 _DIRECTIONS: Final[dict[Direction, str]] = {"higher": "higher", "lower": "lower", "none": "-"}
 

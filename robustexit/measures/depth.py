@@ -10,7 +10,8 @@ from robustexit.measures.base import Estimate, measure
 from robustexit.measures.statistics import mean, proportion
 
 
-def _recorded(attempts: Attempts) -> Attempts:
+def recorded(attempts: Attempts) -> Attempts:
+    """Return the attempts with the probabilities of all exits."""
     return attempts.where(attempts.has_probs)
 
 
@@ -20,7 +21,7 @@ def rescued(attempts: Attempts) -> Estimate:
 
     Denominator: attempts of D with the probabilities of all exits. Wilson interval.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     return proportion(part.right_attacked & ~part.right_by_exit_attacked[:, -1], part.units)
 
 
@@ -30,7 +31,7 @@ def harmed(attempts: Attempts) -> Estimate:
 
     Denominator: attempts of D with the probabilities of all exits. Wilson interval.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     return proportion(~part.right_attacked & part.right_by_exit_attacked[:, -1], part.units)
 
 
@@ -41,7 +42,7 @@ def net_rescued(attempts: Attempts) -> Estimate:
     Final texts made against the deployed policy are a transfer attack for exit K. Denominator: attempts of
     D with the probabilities of all exits. Paired bootstrap interval.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     last = part.right_by_exit_attacked[:, -1]
     return mean(part.right_attacked.astype(np.float64) - last.astype(np.float64), part.units)
 
@@ -53,7 +54,7 @@ def transfer_to_last(attempts: Attempts) -> Estimate:
     Denominator: attempts of D where the deployed answer and exit K are right on the original and the deployed
     answer is wrong on the final text. Wilson interval.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     both = part.right_clean & part.right_by_exit_clean[:, -1] & ~part.right_attacked
     return proportion(~part.right_by_exit_attacked[both, -1], part.units[both])
 
@@ -66,7 +67,7 @@ def transfer_to_deployed(attempts: Attempts) -> Estimate:
     wrong on the final text. Wilson interval.
     On the goal `final`, whose texts are made against exit K, this is how far a plain attack transfers.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     last_fooled = ~part.right_by_exit_attacked[:, -1]
     both = part.right_clean & part.right_by_exit_clean[:, -1] & last_fooled
     return proportion(~part.right_attacked[both], part.units[both])
@@ -83,7 +84,7 @@ def wasteful_clean(attempts: Attempts) -> Estimate:
 
     Denominator: attempts of D with the probabilities of all exits. Wilson interval.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     return _overthinking(part, part.right_by_exit_clean, right_at_last=True)
 
 
@@ -93,7 +94,7 @@ def wasteful_attacked(attempts: Attempts) -> Estimate:
 
     Denominator: attempts of D with the probabilities of all exits. Wilson interval.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     return _overthinking(part, part.right_by_exit_attacked, right_at_last=True)
 
 
@@ -103,7 +104,7 @@ def destructive_clean(attempts: Attempts) -> Estimate:
 
     Denominator: attempts of D with the probabilities of all exits. Wilson interval.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     return _overthinking(part, part.right_by_exit_clean, right_at_last=False)
 
 
@@ -113,7 +114,7 @@ def destructive_attacked(attempts: Attempts) -> Estimate:
 
     Denominator: attempts of D with the probabilities of all exits. Wilson interval.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     return _overthinking(part, part.right_by_exit_attacked, right_at_last=False)
 
 
@@ -124,7 +125,7 @@ def accuracy_by_exit(attempts: Attempts) -> pd.DataFrame:
     Final texts are the cell's own: for exits that the policy did not take they are transferred. Denominator:
     attempts of D with the probabilities of all exits. Wilson intervals.
     """
-    part = _recorded(attempts)
+    part = recorded(attempts)
     return pd.DataFrame(
         [
             {
