@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,87 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_encoder(tiny_model: Path) -> Path:
     """The same encoder without heads, with its tokenizer: a backbone to train on."""
     return tiny_model.parent / "encoder"
+
+
+@pytest.fixture(scope="session")
+def worded() -> Callable[..., Any]:
+    """Tiny random deployed BERTs in memory whose tokens are words, by kind of tokenizer; each built once."""
+    return functools.cache(_worded)
+
+
+_TOLD = (
+    "the film was a good story with great cast but bad jokes and a slow dull end",
+    "no heart in this plot yet the picture and the tale move fine",
+    "one movie one actor much noise never ends it is warm and funny",
+)
+_PIECES = ("un", "##ing", "##s", "##ly", "wait", "great", "(", ")", ".", ",", "'", "-", "!", "[unused1]")
+
+
+def _word_tokenizer(kind: str) -> Any:
+    """A fast tokenizer of one of the three kinds, whose vocabulary is some whole words and some pieces."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = sorted({word for line in _TOLD for word in line.split()})
+    if kind == "wordpiece":
+        letters = [chr(code) for code in range(97, 123)]
+        entries = dict.fromkeys([*special, *words, *_PIECES, *letters, *(f"##{letter}" for letter in letters)])
+        inner = Tokenizer(models.WordPiece({word: i for i, word in enumerate(entries)}, unk_token="[UNK]"))
+        inner.normalizer = normalizers.BertNormalizer(lowercase=True)
+        inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    elif kind == "bpe":
+        inner = Tokenizer(models.BPE(unk_token="[UNK]"))
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = decoders.ByteLevel()
+        letters = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=520, special_tokens=special, initial_alphabet=letters, show_progress=False
+        )
+        inner.train_from_iterator([*_TOLD, *words], trainer)
+    else:
+        letters = [chr(code) for code in range(33, 127)]
+        scores = {"[UNK]": -20.0, "▁": -4.0, **{f"▁{word}": -3.0 for word in words}, "ing": -5.0}
+        scores |= {letter: -8.0 for letter in letters if letter not in scores}
+        vocabulary = [("[PAD]", 0.0), *scores.items(), ("[CLS]", 0.0), ("[SEP]", 0.0), ("[MASK]", 0.0)]
+        inner = Tokenizer(models.Unigram(vocabulary, unk_id=1))
+        inner.pre_tokenizer = pre_tokenizers.Metaspace()
+        inner.decoder = decoders.Metaspace()
+    ids = [(name, inner.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
+    )
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=64, **names)
+
+
+def _worded(kind: str = "wordpiece", exits: int = 4, classes: int = 2, *, plain: bool = False) -> Any:
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from robustexit.models import LoadedModel, MultiExitConfig, MultiExitForSequenceClassification
+    from robustexit.victims.model_victim import DeployedModel
+
+    tokenizer = _word_tokenizer(kind)
+    torch.manual_seed(0)
+    encoder = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=exits,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.12,
+        num_labels=classes,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    if plain:
+        model: Any = BertForSequenceClassification(encoder).eval()
+        return DeployedModel(LoadedModel(model, tokenizer, "plain", f"{kind} plain"))
+    model = MultiExitForSequenceClassification(MultiExitConfig(encoder=encoder, num_labels=classes)).eval()
+    spread_answers(model, tokenizer)
+    return DeployedModel(LoadedModel(model, tokenizer, "multi_exit", f"{kind} {exits} {classes}"))
 
 
 def spread_answers(model: Any, tokenizer: Any) -> None:

@@ -26,7 +26,8 @@ def disagreement(exits: Tensor) -> Tensor:
     """How far each exit from the second on contradicts the one before it.
 
     The probability of the class that the authors make the exit's target: its own answer if that differs from the
-    answer of the exit before, else its second most likely class. 1 for a certain other answer, 0 for a certain same one.
+    answer of the exit before, else its second most likely class. So 1 for a certain other answer, 0 for a certain
+    same one.
 
     Args:
         exits: Probabilities, shape [K, C], at least two exits and two classes.
