@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from robustexit.attacks.attempt import AttemptResult
 from robustexit.attacks.limits import Limits
 from robustexit.attacks.recipes import make_recipe, require_ready
 from robustexit.campaign.cells import RecipeAttack, Setting
@@ -20,6 +19,9 @@ from robustexit.permissions import Permissions
 from robustexit.victims.base import Trace
 from robustexit.victims.model_victim import DeployedModel, ModelVictim
 from robustexit.victims.stored import load_stored_policy
+
+if TYPE_CHECKING:
+    from robustexit.attacks.attempt import AttemptResult  # loads TextAttack, which what is missing must not wait for
 
 
 @dataclass(frozen=True)
