@@ -47,6 +47,8 @@ class SearchKind:
 searches: Registry[SearchKind] = Registry("search", "robustexit.searches")
 """Searches by name."""
 
+_EVERY_VIEW: Final = frozenset({"scores", "label", "label+exit", "gradients"})
+
 for _kind in (
     SearchKind(
         "random-order",
@@ -68,6 +70,27 @@ for _kind in (
         "slowdown by the exit alone: words by what the exit does without them, then the text with the latest exit",
         "robustexit.attacks.searches.position:make",
         frozenset({"label+exit", "scores", "gradients"}),
+    ),
+    SearchKind(
+        "exhaustive",
+        "RobustExit: enumeration",
+        "for recipes on a finite set: every text, fewest edits first, until the first success; a failure is a proof",
+        "robustexit.attacks.searches.exact:exhaustive",
+        _EVERY_VIEW,
+    ),
+    SearchKind(
+        "exhaustive-best",
+        "RobustExit: enumeration to the end",
+        "for recipes on a finite set: every text; of all successes the one with the highest score",
+        "robustexit.attacks.searches.exact:exhaustive_best",
+        _EVERY_VIEW,
+    ),
+    SearchKind(
+        "branch-and-bound",
+        "Land and Doig 1960, Econometrica, with the bounds of additive logits",
+        "for recipes on a finite set and victims that bound their logits: exact without asking for every text",
+        "robustexit.attacks.searches.exact:branch_and_bound",
+        frozenset({"scores", "gradients"}),
     ),
 ):
     searches.register(_kind.name)(_kind)
