@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -28,6 +30,12 @@ from robustexit.errors import ResourceError
 
 TIMEOUT: Final = 60
 """Seconds without a byte after which a connection is given up."""
+
+HIDDEN: Final = ".new-"
+"""How the names of unfinished downloads begin."""
+
+ABANDONED: Final = 3600
+"""Seconds after which an unfinished download that nothing was written to is swept away; far more than `TIMEOUT`."""
 
 _BLOCK: Final = 2**18
 
@@ -106,7 +114,8 @@ def _workshop(target: Path) -> Iterator[Path]:
     missing = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as staging:
+        _sweep(target.parent)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=HIDDEN) as staging:
             yield Path(staging)
     except OSError as error:
         raise unwritable(target, error) from error
@@ -116,6 +125,14 @@ def _workshop(target: Path) -> Iterator[Path]:
                 folder.rmdir()
             except OSError:
                 break
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what downloads left that were killed, when no download can still be at it."""
+    for left in folder.glob(f"{HIDDEN}*"):
+        with suppress(OSError):  # another process may be sweeping too
+            if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > ABANDONED:
+                shutil.rmtree(left)
 
 
 def _receive(source: Source, file: Path, what: str) -> str:

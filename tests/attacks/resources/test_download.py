@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -232,6 +233,34 @@ def test_a_full_disk(site: Site, allowed: Path) -> None:
     assert ran.stdout.startswith("ResourceError cannot write RobustExit's cache"), ran.stderr
     assert "File too large" in ran.stdout
     assert not allowed.exists()
+
+
+def test_what_a_killed_download_left_is_swept_away_later(site: Site, allowed: Path) -> None:
+    """Killed, not interrupted: nothing of ours could run any more."""
+    program = (
+        "import sys\nfrom pathlib import Path\n"
+        "from robustexit.attacks.resources.download import Source, download\n"
+        "download(Source(sys.argv[1]), Path(sys.argv[2]))\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        url = f"http://127.0.0.1:{slow.getsockname()[1]}/words.txt"
+        child = subprocess.Popen([sys.executable, "-c", program, url, str(allowed / "words.txt")], env=dict(os.environ))
+        connection, _ = slow.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 1000000\r\n\r\n" + WORDS)
+            while not list(allowed.glob(".new-*/received")):
+                time.sleep(0.01)
+            child.kill()
+            child.wait()
+    left = [path.name for path in allowed.iterdir()]
+    assert len(left) == 1 and left[0].startswith(".new-")
+    site.put("words.txt", WORDS)
+    download(Source(f"{site.url}/words.txt"), allowed / "words.txt")
+    assert (allowed / left[0]).exists()
+    for path in (*(allowed / left[0]).rglob("*"), allowed / left[0]):
+        os.utime(path, (0, 0))
+    download(Source(f"{site.url}/words.txt"), allowed / "again.txt")
+    assert not (allowed / left[0]).exists()
 
 
 def test_many_may_download_the_same_at_once(site: Site, allowed: Path) -> None:
