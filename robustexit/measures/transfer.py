@@ -81,13 +81,17 @@ def _transferred(records: pd.DataFrame) -> pd.DataFrame:
     crafted_on = rows["crafted_on"].where(rows["crafted_on"].notna(), rows["victim"]).astype(str)
     return rows.assign(
         crafted_on=crafted_on,
-        origin=crafted_on.str.rpartition("/")[2],  # run/victim where another run's victim has the same name
-        recipe=rows["recipe"].astype(str).str.partition(MARK)[0],
+        origin=[name.rpartition("/")[2] for name in crafted_on],  # run/victim: another run's victim of the same name
+        recipe=_attacks(rows),
         right_clean=rows["pred_clean"] == rows["label"],
         right=rows["pred_attacked"] == rows["label"],
         wrong=rows["pred_attacked"] != rows["label"],
         later=rows["exit_attacked"] > rows["exit_clean"],
     )[[*_PAIRED, "crafted_on", "origin", "victim", "right_clean", "right", "wrong", "later"]]
+
+
+def _attacks(rows: pd.DataFrame) -> list[str]:
+    return [str(recipe).partition(MARK)[0] for recipe in rows["recipe"]]
 
 
 def _at_source(records: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +100,7 @@ def _at_source(records: pd.DataFrame) -> pd.DataFrame:
     right = rows["pred_clean"] == rows["label"]
     return rows.assign(
         origin=rows["victim"].astype(str),
-        recipe=rows["recipe"].astype(str).str.partition(MARK)[0],
+        recipe=_attacks(rows),
         broken_source=right & (rows["pred_attacked"] != rows["label"]),
         later_source=rows["exit_attacked"] > rows["exit_clean"],
     )[[*_PAIRED, "origin", "broken_source", "later_source"]]
