@@ -20,7 +20,6 @@ from unittest import mock
 
 import nltk
 from nltk.corpus import wordnet
-from nltk.corpus import wordnet as nltk_wordnet
 
 from robustexit.attacks import resources
 
@@ -164,6 +163,7 @@ with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
     )
     from textattack.transformations.word_swaps.word_swap_inflections import lemminflect
 
+jieba = strings.jieba
 _stock_words_from_text = strings.words_from_text
 
 _SHORT: Final = 48
@@ -304,9 +304,9 @@ __all__ = [
     "add_nltk_folder",
     "attack_recipes",
     "find_merge_index",
+    "jieba",
     "lemminflect",
     "load_flair_tagger",
-    "nltk_wordnet",
     "no_nltk_downloads",
     "num2words",
     "pinyin",

@@ -23,13 +23,17 @@ def _fetch() -> None:
 
 @finder("homophones-chinese", fetch=_fetch if _INSTALLED else None)
 def homophones_chinese() -> Resource:
-    """TextAttack's table of homophones, which its wheel lacks, and ``pinyin``, which spells a character."""
+    """TextAttack's table of homophones, which its wheel lacks, and ``pinyin``, which spells a character.
+
+    A table counted from pinyin's readings and jieba's word frequencies stands in.
+    """
     path = homophone_table()
+    found = _INSTALLED and path.is_file()
     return Resource(
         "homophones-chinese",
-        _INSTALLED and path.is_file(),
+        found,
         "pinyin is not installed" if not _INSTALLED else str(path) if path.is_file() else f"{path} is missing",
-        None,
+        "pinyin-homophones" if _INSTALLED and not found else None,
         f"save {HOMOPHONES_URL} as {path}" if _INSTALLED else "pip install pinyin",
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from robustexit.attacks.resources.base import Resource, configured_path, finder, misconfigured
+from robustexit.attacks.resources.base import Resource, configured, configured_path, finder, misconfigured
 from robustexit.attacks.resources.download import Source, download
 from robustexit.attacks.resources.places import downloads
 from robustexit.attacks.resources.textattack_files import find_download, lacks, stored
+from robustexit.attacks.resources.wordnet import wordnet
 
 HOWNET: Final = "transformations/hownet/word_candidates_sense.pkl"
 CHINESE_HOWNET_FILES: Final = (
@@ -24,8 +26,10 @@ CHINESE_HOWNET_FILES: Final = (
 
 @finder("hownet", fetch=stored("hownet", HOWNET))
 def hownet() -> Resource:
-    """The bank of English words with a common sememe, for PSO, as TextAttack downloads it."""
-    return find_download("hownet", HOWNET)
+    """The bank of English words with a common sememe, for PSO; WordNet's synonyms stand in."""
+    bank = find_download("hownet", HOWNET)
+    stands_in = None if bank.found or configured("hownet") or not wordnet().found else "wordnet-synonyms"
+    return replace(bank, substitute=stands_in)
 
 
 _INSTALLED: Final = importlib.util.find_spec("OpenHowNet") is not None

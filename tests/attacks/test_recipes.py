@@ -40,8 +40,8 @@ def nothing_here(bare, monkeypatch, tmp_path):
 
 
 def test_every_recipe_is_listed_with_its_paper():
-    assert recipes.names() == NAMES
-    for name in NAMES:
+    assert set(NAMES) <= set(recipes.names())
+    for name in recipes:
         recipe = recipes.get(name)
         assert recipe.citation and recipe.bibtex_key and recipe.url.startswith("https://")
 
