@@ -526,3 +526,34 @@ class TestTheHub:
         with pytest.raises(ResourceError, match=r"do this: download it .*--allow-network.* or run hf download gpt2"):
             resources.require(["causal-lm"])
         assert hub == []
+
+    def test_downloads_flair_s_models_to_where_flair_looks(
+        self, allowed: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import huggingface_hub
+
+        def download_one(model: str, file: str, *, cache_dir: Path) -> None:
+            folder = cache_dir / f"models--{model.replace('/', '--')}" / "snapshots" / "abc"
+            folder.mkdir(parents=True)
+            (folder / file).touch()
+
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", download_one)
+        for name in ("ner-tagger", "ner-tagger-french", "ner-tagger-multi", "upos-tagger"):
+            assert resources.fetch(name).found
+        flair = allowed.parent / "home" / ".flair" / "models"
+        assert {path.name for path in flair.iterdir()} == {
+            "ner-english",
+            "ner-french",
+            "ner-multi-fast",
+            "upos-english-fast",
+        }
+
+
+@pytest.mark.skipif(not resources.hownet._INSTALLED, reason="OpenHowNet is not installed")
+def test_openhownet_s_data_goes_into_our_cache(site: Site, allowed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = dict.fromkeys(resources.hownet.CHINESE_HOWNET_FILES, b"1")
+    monkeypatch.setattr(resources.hownet, "OPENHOWNET_URL", site.put("resources.zip", zipped(**files)))
+    here = resources.fetch("hownet-chinese")
+    assert here.found
+    assert here.where == str(allowed / "downloads" / "openhownet" / "resources")
+    assert not (allowed.parent / "home" / ".openhownet").exists()
