@@ -165,13 +165,16 @@ class GradientRanking(GreedyWordSwapWIR):  # type: ignore[misc]  # TextAttack is
     A word's rank is the L1 norm of the mean gradient of its tokens. Words that the model does not see are left out.
 
     Args:
-        stock: The arguments of TextAttack's search; it is the gradient in any case.
+        stock: The arguments of TextAttack's search. Its limit on the number of words falls away: the victim cuts texts
+            itself.
     """
 
     def __init__(self, **stock: Any) -> None:
-        super().__init__(wir_method="gradient", unk_token=stock.get("unk_token", "[UNK]"))
+        super().__init__(**{**stock, "truncate_words_to": None})
 
-    def _get_index_order(self, initial_text: Any, max_len: int = -1) -> tuple[Any, bool]:
+    def _get_index_order(self, initial_text: Any, max_len: int = -1) -> Any:
+        if self.wir_method != "gradient":  # another ranking in its place: the random control
+            return super()._get_index_order(initial_text, max_len)
         _, indices = self.get_indices_to_order(initial_text)
         (gradient,) = self.get_victim_model().gradients([initial_text.tokenizer_input])
         tokens = [list(word.tokens) for word in words_with_tokens(initial_text, gradient)]

@@ -39,8 +39,9 @@ class GradientBeam(SearchMethod):  # type: ignore[misc]  # TextAttack is untyped
 
     def _candidates(self, texts: list[Any], original: Any) -> list[Any]:
         """Return what the transformation proposes for the texts of the beam, each candidate once, in order."""
-        # All at once: the transformation finds the gradients it asks for already there.
-        self.goal_function.model.gradients([text.tokenizer_input for text in texts])
+        if not self.goal_function.model.learns:
+            # All at once: the transformation finds the gradients it asks for already there.
+            self.goal_function.model.gradients([text.tokenizer_input for text in texts])
         found: dict[Any, Any] = {}
         for text in texts:
             for candidate in self.get_transformations(text, original_text=original):
