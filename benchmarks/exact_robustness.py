@@ -96,8 +96,8 @@ def percent(estimate: Estimate) -> str:
 def table(victim: ModelVictim, data: TextDataset, recipes: dict[str, Recipe], seed: int) -> list[str]:
     """Attack with every contender; return the table's lines."""
     lines = [
-        "| search | accuracy under attack, % [95 %] | successes | share of the optimum, % [95 %] | score over the best, % "
-        "[95 %] | texts asked, mean | s |",
+        "| search | accuracy under attack, % [95 %] | successes | share of the optimum, % [95 %] | "
+        "score over the best, % [95 %] | texts asked, mean | s |",
         "|---|---|---|---|---|---|---|",
     ]
     exact: dict[str, str] = {}
