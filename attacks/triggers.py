@@ -32,7 +32,7 @@ Words = tuple[str, ...]
 
 _GROUP: Final = 32
 """Triggers compared at a time; a bar set by the first groups spares the later ones texts."""
-_STRIDE: Final = 16
+_STRIDE: Final = 8
 """Texts after which a trigger that cannot reach the bar any more is dropped."""
 _ROUNDING: Final = 1e-9
 _SLACK: Final = 1e-5

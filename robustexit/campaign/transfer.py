@@ -326,6 +326,8 @@ def _record(task: _Task, victim: Victim, policy: str, traces: _Traces) -> dict[s
         "num_exits": victim.num_exits,
         "similarity": None if _empty(source["similarity"]) else float(source["similarity"]),
         "queries": 0,
+        "candidates": 1,  # the text itself: whether its recipe found any was the source's affair
+        "candidates_kept": 1,
     }
     try:
         clean, final = traces[source["text"]], traces[source["text_attacked"]]

@@ -72,7 +72,7 @@ class TriggerTask:
     view: str = "scores"
     search: TriggerSpec = field(default_factory=TriggerSpec)
     source: str = "data"
-    candidates: int = 500
+    candidates: int = 200
     train_texts: int | None = 64
     true_class: str | None = None
     protect: tuple[str, ...] = ()

@@ -176,7 +176,7 @@ def trigger(
     true_class: Annotated[str | None, typer.Option("--class", help="Only texts of this class.")] = None,
     protect: Annotated[str | None, typer.Option(help="Fields that it must not go into, e.g. premise.")] = None,
     source: Annotated[str, typer.Option("--words", help="Words to try: of the data, or the tokenizer.")] = "data",
-    candidates: Annotated[int, typer.Option(min=1, help="Words tried at each position.")] = 500,
+    candidates: Annotated[int, typer.Option(min=1, help="Words tried at each position.")] = 200,
     beam: Annotated[int, typer.Option(min=1, help="Triggers kept from position to position.")] = 1,
     passes: Annotated[int, typer.Option(min=1, help="Times over all positions at most.")] = 5,
     start: Annotated[str, typer.Option(help="Word that it starts from, repeated.")] = "the",

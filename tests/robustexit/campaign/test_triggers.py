@@ -88,7 +88,9 @@ def test_reports_and_transfer_read_it(flipped: Run, tiny_model: Path, tmp_path: 
     report = build_report(flipped.records, flipped.manifest)
     assert not [flag for flag in report.flags if flag.code == "no-candidates"]
     targets = load_targets(None, NamedTarget(str(tiny_model), "patience", {"t": 1}, "tiny"), flipped)
-    moved = run_transfer(flipped, targets, TransferSettings(tmp_path / "moved")).records
+    made = run_transfer(flipped, targets, TransferSettings(tmp_path / "moved"))
+    assert not [flag for flag in build_report(made.records, made.manifest).flags if flag.code == "no-candidates"]
+    moved = made.records
     assert moved["crafted_on"].isna().all()
     same = ["pred_clean", "pred_attacked", "exit_clean", "exit_attacked", "outcome", "goal_met"]
     assert moved[same].equals(flipped.records[same])
