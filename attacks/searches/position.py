@@ -13,6 +13,7 @@ from rapidfuzz.distance import Levenshtein
 
 from robustexit.attacks.goals import Goal
 from robustexit.attacks.goals.together import Together
+from robustexit.attacks.searches.words import require_word_edits
 from robustexit.attacks.textattack_api import GoalFunctionResultStatus, SearchMethod
 from robustexit.attacks.views import EXIT, Seen
 
@@ -43,6 +44,15 @@ class PositionSearch(SearchMethod):  # type: ignore[misc]  # TextAttack is untyp
 
     def __init__(self, ranked: bool = True) -> None:
         self.ranked = ranked
+
+    def check_transformation_compatibility(self, transformation: Any) -> bool:
+        """Whether it can go word by word; called when an attack is built.
+
+        Raises:
+            ConfigError: It cannot.
+        """
+        require_word_edits("position", transformation)
+        return True
 
     def perform_search(self, initial_result: Any) -> Any:
         """Return the result with the latest exit found, the first that meets the goal where one does."""

@@ -15,16 +15,12 @@ from rapidfuzz.distance import Levenshtein
 
 from robustexit.attacks.fields import field_texts
 from robustexit.attacks.limits import LimitReached
+from robustexit.attacks.searches.words import parts_of, require_word_edits
 from robustexit.attacks.textattack_api import (
-    CompositeTransformation,
     GoalFunctionResultStatus,
     SearchMethod,
-    WordDeletion,
-    WordInsertion,
-    WordSwap,
     WordSwapChangeLocation,
     WordSwapContract,
-    WordSwapDifferentialEvolution,
     words_from_text,
 )
 from robustexit.errors import ConfigError
@@ -47,7 +43,7 @@ class RestoreSearch(SearchMethod):  # type: ignore[misc]  # TextAttack is untype
     steps behind it are taken again, each under all constraints; the words put in stay as they were proposed.
 
     The authors draw the words of a growing set anew for each text, and all words at once after as many texts as there
-    are words; here sets keep growing, as in the first author's fork of TextAttack, with the authors' number of texts.
+    are words; here sets keep growing, as in a port of it to TextAttack, with the authors' number of texts.
     Likeness is what the recipe's sentence encoder says if it has one, as theirs, else that of the characters. Their
     third step, a genetic search for likeness with the goal kept, is left out.
 
@@ -88,16 +84,10 @@ class RestoreSearch(SearchMethod):  # type: ignore[misc]  # TextAttack is untype
         Raises:
             ConfigError: It cannot.
         """
-        parts = _parts(transformation)
-        self.sees_neighbours = any(isinstance(part, (WordSwapContract, WordSwapChangeLocation)) for part in parts)
-        for part in parts:
-            if not isinstance(part, (WordSwap, WordDeletion, WordInsertion)) or isinstance(
-                part, WordSwapDifferentialEvolution
-            ):
-                raise ConfigError(
-                    "search 'restore' puts words back one by one: expected a recipe that swaps, inserts or deletes "
-                    f"words, got one with {type(part).__name__}"
-                )
+        require_word_edits("restore", transformation)
+        self.sees_neighbours = any(
+            isinstance(part, (WordSwapContract, WordSwapChangeLocation)) for part in parts_of(transformation)
+        )
         return True
 
     def perform_search(self, initial_result: Any) -> Any:
@@ -243,6 +233,8 @@ class _Hunt:
             for word in order:
                 if tried == self.search.trials:
                     return None
+                if chain.position(word) not in self.search.get_indices_to_order(chain.text)[1]:
+                    continue  # said before a transformation is made, which is what takes long
                 tried, longer = tried + 1, self.random_step(chain, word)
                 if longer is not None and self.met(self.ask([longer])[0]):
                     return longer
@@ -307,13 +299,6 @@ class _Hunt:
         text = result.attacked_text
         by_characters = Levenshtein.normalized_similarity(self.original.text, text.text)
         return float(text.attack_attrs.get("similarity_score", by_characters))
-
-
-def _parts(transformation: Any) -> list[Any]:
-    """Return the transformations that a transformation is made of."""
-    if isinstance(transformation, CompositeTransformation):
-        return [part for inner in transformation.transformations for part in _parts(inner)]
-    return [transformation]
 
 
 def _replaced(chain: _Chain, edit: _Edit) -> Any | None:

@@ -209,3 +209,9 @@ def test_a_budget_ends_it_with_the_latest_exit_so_far():
 def test_goals_that_need_the_exit_are_refused_where_it_is_not_seen():
     with pytest.raises(ConfigError, match="needs the exit, which the view 'label' does not show"):
         Attacker(Late(later_without(music=2)), position(), "slowdown-position", view="label")
+
+
+def test_transformations_that_do_not_go_word_by_word_are_refused(bag):
+    attacker = Attacker(bag(num_exits=3), position("bad-characters-invisible"), "slowdown-position", view=LABEL_EXIT)
+    with pytest.raises(ConfigError, match=r"search 'position' goes word by word: .* got one with FieldwiseEvolution"):
+        attacker.attempt(Example("r", {"text": REVIEW}, 0), dataset="d", seed=0)
