@@ -5,6 +5,7 @@ Listing and checking recipes does not import TextAttack.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -255,6 +256,14 @@ def describe_resources(given: Iterable[Recipe]) -> dict[str, dict[str, Any]]:
     """Describe the resources that recipes need as plain values for a manifest, by resource name."""
     needed = {need for recipe in given for need in recipe.needs}
     return {need: asdict(resources.find(need)) for need in sorted(needed)}
+
+
+def hash_resources(given: Iterable[Recipe]) -> dict[str, str]:
+    """Return the SHA-256 of every file that the user gave for a resource of the recipes, by resource name."""
+    needed = sorted({need for recipe in given for need in recipe.needs})
+    paths = {need: resources.configured_path(need) for need in needed}
+    files = {need: path for need, path in paths.items() if path is not None and path.is_file()}
+    return {need: hashlib.sha256(path.read_bytes()).hexdigest() for need, path in files.items()}
 
 
 def check_combination(recipe: Recipe, goal: Goal, view: View) -> None:

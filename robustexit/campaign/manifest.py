@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from robustexit.attacks.recipes import Recipe, describe_recipes, describe_resources, effective_name
+from robustexit.attacks.recipes import Recipe, describe_recipes, describe_resources, effective_name, hash_resources
 from robustexit.campaign.prepare import Splits, VictimBuilder, read_calibration
 from robustexit.campaign.provenance import git_state, machine, versions
 from robustexit.campaign.spec import CampaignSpec
@@ -14,7 +14,7 @@ from robustexit.campaign.worker import THREADS, describe_policy
 from robustexit.victims.base import Victim
 from robustexit.victims.live import order_seed
 
-BINDING = ("campaign", "data_hashes", "fingerprints", "recipes", "versions")
+BINDING = ("campaign", "data_hashes", "fingerprints", "recipes", "resource_hashes", "versions")
 """What must be equal for a run to be continued; the rest is described, and may differ."""
 
 
@@ -27,6 +27,7 @@ def describe_campaign(spec: CampaignSpec, splits: Mapping[str, Splits], base: Pa
         "windows": {name: _windows(split, spec.all_recipes) for name, split in splits.items()},
         "recipes": {found["effective_name"]: found for found in describe_recipes(spec.all_recipes).values()},
         "resources": describe_resources(spec.all_recipes),
+        "resource_hashes": hash_resources(spec.all_recipes),
         "versions": versions(),
         "git": git_state(base),
         "machine": machine(THREADS),

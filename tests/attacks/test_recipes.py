@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from robustexit.attacks import (
     recipes,
     resources,
 )
-from robustexit.attacks.recipes import describe_recipes, describe_resources, require_ready
+from robustexit.attacks.recipes import describe_recipes, describe_resources, hash_resources, require_ready
 from robustexit.errors import ConfigError, ResourceError
 
 NAMES = [
@@ -52,7 +53,7 @@ def test_every_recipe_is_listed_with_its_paper():
         ("deepwordbug", "deepwordbug+robustexit-stopwords"),
         ("bad-characters-homoglyphs", "bad-characters-homoglyphs+robustexit-homoglyphs"),
         ("bad-characters-invisible", "bad-characters-invisible"),
-        ("textfooler", "textfooler"),
+        ("checklist", "checklist+rule-ner"),
     ],
 )
 def test_substituted_resources_stand_in_the_name(nothing_here, name, recorded):
@@ -117,3 +118,11 @@ def test_listing_and_checking_do_not_import_textattack():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_files_given_for_resources_are_hashed(tmp_path):
+    table = tmp_path / "neighbours.json"
+    table.write_text('{"good": ["fine"]}')
+    resources.configure({"counter-fitted-vectors": table})
+    found = hash_resources([recipes.get("textfooler"), recipes.get("pwws")])
+    assert found == {"counter-fitted-vectors": hashlib.sha256(table.read_bytes()).hexdigest()}
