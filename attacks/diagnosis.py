@@ -29,6 +29,7 @@ class Diagnosis:
         missing: What lacks, by resource name.
         substitutes: What stands in, by resource name.
         fix: The one command or setting that makes it ready, or without substitution; None if there is nothing to do.
+        by_hand: What to do in the place of each download in `fix` for what is missing, by resource name.
         reason: Why it cannot attack a classifier at all, or None.
     """
 
@@ -39,15 +40,17 @@ class Diagnosis:
     missing: dict[str, str]
     substitutes: dict[str, str]
     fix: str | None
+    by_hand: dict[str, str]
     reason: str | None
 
     @property
     def lines(self) -> list[str]:
-        """What the state means and what to do about it, in up to two lines."""
+        """What the state means and what to do about it, in a few lines."""
         if self.reason is not None:
             return [f"cannot attack a classifier: {self.reason}"]
         if self.missing:
-            return [f"lacks {', '.join(self.missing)}", f"do this: {self.fix}"]
+            by_hand = [f"or by hand, for {name}: {way}" for name, way in self.by_hand.items()]
+            return [f"lacks {', '.join(self.missing)}", f"do this: {self.fix}", *by_hand]
         if self.substitutes:
             return [f"recorded as {self.effective_name}", f"for the recipe itself: {self.fix}"]
         return []
@@ -81,6 +84,7 @@ def diagnose(recipe: Recipe | str) -> Diagnosis:
         missing={resource.name: resource.where for resource in missing},
         substitutes={resource.name: resource.substitute or "" for resource in replaced},
         fix=None if recipe.unsupported is not None else _fix(recipe.name, missing or replaced),
+        by_hand={resource.name: resource.how_to_get for resource in missing if resources.downloadable(resource.name)},
         reason=recipe.unsupported,
     )
 

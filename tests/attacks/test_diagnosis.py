@@ -62,6 +62,7 @@ def test_one_command_where_downloads_bring_all_that_lacks(lexicons):
     lexicons("a", fetch=print)
     lexicons("b", fetch=print)
     assert diagnose("mine").fix == "robustexit doctor mine --fetch"
+    assert diagnose("mine").lines[2:] == ["or by hand, for a: install a", "or by hand, for b: install b"]
     assert fetchable(["mine"]) == ["a", "b"]
     lexicons("a")
     assert diagnose("mine").fix == "install a; then robustexit doctor mine --fetch"

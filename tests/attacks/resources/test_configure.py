@@ -193,7 +193,9 @@ STORED = {
 
 @pytest.mark.parametrize("name", STORED)
 def test_textattack_s_folders_are_taken_as_configured(alone, monkeypatch, name):
-    monkeypatch.setattr(resources.google_lm, "_INSTALLED", True)
+    for module in (resources.google_lm, resources.learning_to_write_lm):
+        monkeypatch.setattr(module, "_INSTALLED", True, raising=False)
+    monkeypatch.setattr(resources.learning_to_write_lm, "_INSTALLED", True)
     for file in STORED[name]:
         touch(alone / "model" / file)
     resources.configure({name: "model"})
