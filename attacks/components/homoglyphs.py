@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from robustexit.attacks.textattack_api import WordSwapDifferentialEvolution, WordSwapHomoglyphSwap
+from robustexit.attacks import resources
+from robustexit.attacks.components.install import in_recipes
+from robustexit.attacks.textattack_api import WordSwapHomoglyphSwap
 
 
 class TableHomoglyphs(WordSwapHomoglyphSwap):  # type: ignore[misc]  # TextAttack is untyped
     """TextAttack's homoglyph swap with a table from anywhere (the stock class fails: its wheel lacks the file).
+
+    The table is what differential evolution draws from; words are swapped by TextAttack's own list of glyphs.
 
     Args:
         table: File in the format of Unicode's intentional.txt.
     """
 
     def __init__(self, table: Path) -> None:
-        WordSwapDifferentialEvolution.__init__(self)
-        self.random_one = False
+        self.homos_intentional: dict[str, list[str]] = {}
+        with suppress(FileNotFoundError):  # raised once all but the table is set
+            super().__init__()
         self.homos_intentional = read_homoglyphs(table)
-        self.homos = {character: glyphs[0] for character, glyphs in self.homos_intentional.items()}
+
+
+@contextmanager
+def homoglyph_swaps() -> Iterator[None]:
+    """Let TextAttack's recipes find homoglyph swaps that can be built."""
+    with in_recipes(WordSwapHomoglyphSwap, lambda: TableHomoglyphs(resources.homoglyph_table())):
+        yield
 
 
 def read_homoglyphs(table: Path) -> dict[str, list[str]]:

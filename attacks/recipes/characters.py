@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from robustexit.attacks import resources
 from robustexit.attacks.recipes.assemble import assembled, stock
 from robustexit.attacks.recipes.base import Assemble, Recipe, add
+from robustexit.attacks.recipes.tuned import SIMILARITY, tuned
 
 if TYPE_CHECKING:
     from robustexit.attacks.goal_function import TraceGoalFunction
@@ -59,6 +60,17 @@ add(
         needs=("stopwords",),
         assemble=stock,
         defaults={"max_num_word_swaps": 1},
+    ),
+    Recipe(
+        name="textbugger",
+        textattack_class="TextBuggerLi2018",
+        citation="Li et al. 2019",
+        url="https://arxiv.org/abs/1812.05271",
+        bibtex_key="li2019textbugger",
+        space="characters and words",
+        needs=("stopwords", "counter-fitted-vectors", "sentence-encoder"),
+        assemble=tuned,
+        defaults={SIMILARITY: 0.8},
     ),
     *(
         Recipe(
