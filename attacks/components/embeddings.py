@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import logging
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -140,8 +141,8 @@ def read_vectors(path: Path) -> tuple[list[str], Floats]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return _read(path, file)
-    except EOFError as error:
-        raise ResourceError(f"{path}: the compressed file is cut off; get it again") from error
+    except (EOFError, zlib.error) as error:
+        raise ResourceError(f"{path}: the compressed file is cut off or damaged; get it again") from error
     except OSError as error:
         raise ResourceError(f"{path}: cannot be read as a file of vectors ({error.strerror or error})") from error
 
@@ -221,7 +222,8 @@ def _text_rows(
         if split > 1 and all(_is_number(part) for part in parts[1:split]):
             raise ResourceError(f"{expected}, got {len(parts) - 1} numbers")
         try:
-            vector = np.array([float(part) for part in parts[split:]], dtype=np.float32)
+            with np.errstate(over="ignore"):  # too large a number becomes infinity, which is refused
+                vector = np.array([float(part) for part in parts[split:]], dtype=np.float32)
         except ValueError as error:
             raise ResourceError(f"{expected} ({error})") from error
         yield line_number, " ".join(parts[:split]), vector
