@@ -122,6 +122,7 @@ with _loggers_left_alone(), _own_cache(), no_nltk_downloads():
         GreedyWordSwapWIR,
         ParticleSwarmOptimization,
         ParticleSwarmOptimizationLEAP,
+        PopulationMember,
         SearchMethod,
     )
     from textattack.shared import AbstractWordEmbedding, AttackedText, WordEmbedding
@@ -273,6 +274,7 @@ __all__ = [
     "PartOfSpeech",
     "ParticleSwarmOptimization",
     "ParticleSwarmOptimizationLEAP",
+    "PopulationMember",
     "RepeatModification",
     "SearchMethod",
     "SentenceEncoder",

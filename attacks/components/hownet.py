@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from robustexit.attacks import resources
 from robustexit.attacks.components.install import in_recipes, prepared, route
 from robustexit.attacks.components.pickles import read_plain
+from robustexit.attacks.components.pos import lexicon_tagger
 from robustexit.attacks.components.tagged import TaggedText
 from robustexit.attacks.textattack_api import (
     WordSwap,
@@ -83,8 +84,14 @@ def hownet() -> AbstractContextManager[None]:
     """HowNet's bank where it is found, else WordNet's synonyms of the same part of speech."""
     found = resources.find("hownet")
     bank: Bank = read_plain(Path(found.where)) if found.found else WordNetBank()
-    tags = None if _flair_file() else universal_tags
-    return _in_place(partial(SememeSwap, bank, tags), () if found.found else ("wordnet",))
+    flair = _flair_file() is not None
+    needs = [*([] if found.found else ["wordnet"]), *([] if flair else ["pos-tagger"])]
+    return _in_place(partial(SememeSwap, bank, None if flair else _tags), needs)
+
+
+def _tags(words: Sequence[str]) -> Sequence[str]:
+    """Tag by NLTK where its tagger is found, else by the lexicon."""
+    return universal_tags(words) if resources.find("pos-tagger").found else lexicon_tagger().tag(words)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
 from robustexit.attacks import resources
-from robustexit.attacks.resources.masked_lm import BERT, DISTILROBERTA
+from robustexit.attacks.resources.masked_lm import BERT, DISTILROBERTA, XLM_ROBERTA
 from robustexit.attacks.textattack_api import words_from_text
 from robustexit.errors import ModelError
 from robustexit.models.encoders import adapter_class
@@ -30,7 +30,11 @@ from robustexit.victims.encoding import Encoded, batches, encode, min_rows, padd
 
 MAX_LENGTH: Final = 512
 """Tokens that TextAttack shows a masked language model; words behind them get no proposals."""
-PUBLISHED: Final = {"masked-lm": BERT[0], "masked-lm-roberta": DISTILROBERTA[0]}
+PUBLISHED: Final = {
+    "masked-lm": BERT[0],
+    "masked-lm-roberta": DISTILROBERTA[0],
+    "masked-lm-chinese": XLM_ROBERTA[0],
+}
 """Ids on the Hub of the models that the recipes' authors used."""
 
 _REMEMBERED: Final = 2**14
@@ -319,7 +323,7 @@ def load_masked_lm(resource: str) -> MaskedLM:
     """Load the model that a resource stands for, once a process.
 
     Args:
-        resource: Name of the resource: ``masked-lm`` or ``masked-lm-roberta``.
+        resource: Name of the resource: ``masked-lm``, ``masked-lm-roberta`` or ``masked-lm-chinese``.
 
     Raises:
         ResourceError: It is missing.

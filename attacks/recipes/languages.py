@@ -15,10 +15,23 @@ if TYPE_CHECKING:
 def _with_wordnet(
     recipe: Recipe, goal_function: TraceGoalFunction, protected_fields: tuple[str, ...]
 ) -> CountingAttack:
-    from robustexit.attacks.components.wordnet import ordered
+    from robustexit.attacks.components.wordnet import every_language
 
-    with ordered():
+    with every_language():
         return stock(recipe, goal_function, protected_fields)
+
+
+def _chinese(recipe: Recipe, goal_function: TraceGoalFunction, protected_fields: tuple[str, ...]) -> CountingAttack:
+    """ChineseRecipe, its masked language model on the victim's device."""
+    from robustexit.attacks.components.chinese import MaskedLMSwap, one_character_at_a_time
+
+    with one_character_at_a_time():
+        attack = stock(recipe, goal_function, protected_fields)
+    deployed = getattr(goal_function.model.model, "deployed", None)
+    for part in attack.transformation.transformations:
+        if isinstance(part, MaskedLMSwap) and deployed is not None:
+            part.lm = part.lm.on(deployed.device)
+    return attack
 
 
 add(
@@ -43,5 +56,17 @@ add(
         needs=("stopwords-spanish", "wordnet", "omw", "ner-tagger-multi"),
         assemble=_with_wordnet,
         language="es",
+    ),
+    Recipe(
+        name="chinese",
+        textattack_class="ChineseRecipe",
+        citation="Morris et al. 2020",
+        url="https://doi.org/10.18653/v1/2020.emnlp-demos.16",
+        bibtex_key="morris2020textattack",
+        space="words and characters",
+        needs=("hownet-chinese", "masked-lm-chinese", "homophones-chinese"),
+        assemble=_chinese,
+        language="zh",
+        effort=2,
     ),
 )

@@ -29,10 +29,9 @@ def _leap(recipe: Recipe, goal_function: TraceGoalFunction, protected_fields: tu
     """LEAP2023, with the swarm's size and the share of words as parameters."""
     from robustexit.attacks.components.install import prepared
     from robustexit.attacks.components.swarm import LeapSwarm
-    from robustexit.attacks.components.wordnet import ordered
     from robustexit.attacks.textattack_api import MaxModificationRate, stock_attack
 
-    with prepared(recipe.needs), ordered():
+    with prepared(recipe.needs):
         built = stock_attack(recipe.textattack_class, goal_function.model, {})
     settings = recipe.settings
     constraints = [c for c in built.pre_transformation_constraints if not isinstance(c, MaxModificationRate)]
