@@ -31,6 +31,7 @@ from typing import Any, Final, NamedTuple
 
 import transformers
 
+from robustexit.attacks import resources
 from robustexit.attacks.components.install import in_recipes, route
 from robustexit.attacks.components.masked_lm import Gap, MaskedLM, Rule, is_one_word, load_masked_lm
 from robustexit.attacks.textattack_api import (
@@ -91,23 +92,35 @@ class GapFiller:
         return self.lm.fill(gaps, Rule(self.max_candidates, self.min_confidence, self.pieces), spare)
 
     def candidates(
-        self, text: Any, proposals: Iterable[tuple[int, list[str]]], put: Callable[[int, str], Any], *, letters: bool
+        self,
+        text: Any,
+        proposals: Iterable[tuple[int, list[str]]],
+        put: Callable[[int, str], Any],
+        *,
+        more: int = 0,
+        letters: bool = True,
     ) -> list[Any]:
         """Return a text for each proposal that is not the word it is proposed for, each text once.
+
+        A text in which the proposal has run into its neighbours, so that other words lie elsewhere than TextAttack
+        thinks, is left out (Chinese, which it splits by a dictionary).
 
         Args:
             text: The current text.
             proposals: Index of a word, and the words proposed for it.
             put: Returns the text with a word at an index.
+            more: Words that the text then holds more than before.
             letters: Only proposals that hold a letter.
         """
+        expected = text.num_words + more
         made: dict[str, Any] = {}
         for index, words in proposals:
             self.watch(len(made))
             for word in words:
                 if word != text.words[index] and (_LETTER.search(word) or not letters):
                     changed = put(index, word)
-                    made.setdefault(changed.text, changed)
+                    if changed.num_words == expected:
+                        made.setdefault(changed.text, changed)
         self.watch(len(made))
         return list(made.values())
 
@@ -149,8 +162,8 @@ class MaskedSwap(GapFiller, WordSwapMaskedLM):  # type: ignore[misc]  # TextAtta
             wanted = [self._gap(whole, spans[i]) for i in indices]
             later = spans[max(indices, default=0) + 1 :][:_LATER]
             proposals = zip(indices, self.fill(wanted, [self._gap(whole, span) for span in later]), strict=True)
-        letters = self.method != "bert-attack"
-        return self.candidates(current_text, proposals, current_text.replace_word_at_index, letters=letters)
+        put, letters = current_text.replace_word_at_index, self.method != "bert-attack"
+        return self.candidates(current_text, proposals, put, letters=letters)
 
     def _gap(self, text: str, span: Span) -> Gap:
         return self.lm.gap(text[: span[0]], text[span[1] :])
@@ -230,34 +243,46 @@ class MaskedInsertion(GapFiller, WordInsertionMaskedLM):  # type: ignore[misc]  
         starts = [start for start, _ in word_spans(current_text)]
         words = self.fill([self.lm.gap(whole[: starts[i]], " " + whole[starts[i] :]) for i in indices])
         put = current_text.insert_text_before_word_index
-        return self.candidates(current_text, zip(indices, words, strict=True), put, letters=True)
+        return self.candidates(current_text, zip(indices, words, strict=True), put, more=1)
 
 
 class MaskedMerge(GapFiller, WordMergeMaskedLM):  # type: ignore[misc]  # TextAttack is untyped
     """Replaces two words by one where their parts of speech allow it (CLARE). Arguments as for `GapFiller`."""
 
+    def __init__(self, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.tag = tagger()
+
     def _get_transformations(self, current_text: Any, indices_to_modify: Iterable[int]) -> list[Any]:
         spans = word_spans(current_text)
-        indices = _mergeable(current_text, set(indices_to_modify))
+        indices = self._mergeable(current_text, set(indices_to_modify))
         words = self.fill([self._gap(current_text.text, spans[i], spans[i + 1]) for i in indices])
 
         def put(index: int, word: str) -> Any:
             return current_text.delete_word_at_index(index + 1).replace_word_at_index(index, word)
 
-        return self.candidates(current_text, zip(indices, words, strict=True), put, letters=True)
+        return self.candidates(current_text, zip(indices, words, strict=True), put, more=-1)
 
     def _gap(self, text: str, first: Span, second: Span) -> Gap:
         between = text[first[1] : second[0]].removesuffix(" ")  # the space that TextAttack deletes with the word
         return self.lm.gap(text[: first[0]], between + text[second[1] :])
 
+    def _mergeable(self, text: Any, modifiable: set[int]) -> list[int]:
+        """Return the words that may be merged with the next one, which is in the same field."""
+        ends = set(accumulate(len(words) for words in text.words_per_input))
+        pairs = pairwise(range(text.num_words))
+        first = [i for i, after in pairs if {i, after} <= modifiable and after not in ends]
+        merged: list[int] = find_merge_index(self.tag(text.words), first) if first else []
+        return merged
 
-def _mergeable(text: Any, modifiable: set[int]) -> list[int]:
-    """Return the words that may be merged with the next one, which is in the same field."""
-    ends = set(accumulate(len(words) for words in text.words_per_input))
-    pairs = pairwise(range(text.num_words))
-    first = [i for i, after in pairs if {i, after} <= modifiable and after not in ends]
-    merged: list[int] = find_merge_index(universal_tags(text.words), first) if first else []
-    return merged
+
+def tagger() -> Callable[[Sequence[str]], list[str]]:
+    """Return what gives each word of a text its universal part of speech: NLTK, or the lexicon-based tagger."""
+    if resources.find("pos-tagger").found:
+        return universal_tags
+    from robustexit.attacks.components.pos import lexicon_tagger
+
+    return lexicon_tagger().tag
 
 
 def parts(transformation: Any) -> list[Any]:

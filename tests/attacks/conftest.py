@@ -281,8 +281,14 @@ def film_tagger(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], li
     """NLTK's tagger replaced by one that knows the words of `film_sentences`: no data needed."""
     import nltk
 
+    from robustexit.attacks.components import gap_filling
+
     def tag(words: Sequence[str], tagset: str = "universal", lang: str = "eng") -> list[tuple[str, str]]:
         return [(word, FILM_TAGS.get(word.lower(), "X")) for word in words]
 
+    def tags(words: Sequence[str]) -> list[str]:
+        return [tag_ for _, tag_ in tag(words)]
+
     monkeypatch.setattr(nltk, "pos_tag", tag)
-    return lambda words: [tag_ for _, tag_ in tag(words)]
+    monkeypatch.setattr(gap_filling, "tagger", lambda: tags)
+    return tags
