@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from robustexit.attacks import Limits, check, effective_name, make_goal, make_recipe, recipes, resources
+from robustexit.attacks import Limits, check, effective_name, make_recipe, recipes, resources
 from robustexit.attacks.attempt import Attacker, attempt_seed, seed_everything
 from robustexit.attacks.components import gap_filling
 from robustexit.attacks.components.gap_filling import parts
