@@ -149,7 +149,7 @@ def test_the_likeliest_words_of_each_place_stay(folder, lm, swap):
     assert len(overall) == 3
     # One of the candidates is the text itself, which changes no word.
     assert len(MostLikelyWords(str(folder), top_n_per_index=9).call_many(candidates, text)) == 9
-    assert MostLikelyWords(str(folder), top_n=1).call_many([text], text) == []
+    assert MostLikelyWords(str(folder), top_n=1)._check_constraint_many([text], text) == []
 
 
 def test_textattack_keeps_the_first_of_the_list_instead(monkeypatch, folder, swap):
