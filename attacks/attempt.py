@@ -53,7 +53,7 @@ class AttemptResult:
         text_attacked: The final text, field -> text, keys and order as in the example: what the search returned,
             the best so far after a limit, the original if skipped or after an error.
         queries: Model queries as TextAttack counts them.
-        forwards: Distinct texts run; every text asked where the victim learns.
+        forwards: Distinct texts run (every text asked where the victim learns), and one for each gradient taken.
         layer_forwards: Encoder layers run for them.
         words_changed: Words of the original that were changed or removed (those outside the longest common
             subsequence of words, field by field).

@@ -106,10 +106,12 @@ class Recipe:
     def weak_under(self, view: View, goal: Goal) -> bool:
         """Whether its search climbs a score that the view shows only as met or not met.
 
-        A searcher that sees exits still climbs by them where the goal is after them.
+        A searcher that sees exits still climbs by them where the goal is after them; where it is not, the exit tells
+        it nothing, and only a search made for answers alone is made for that.
         """
         graded = SCORES in view.shows or (EXIT in view.shows and EXIT in goal.needs)
-        return not graded and view.name not in self.views_made_for
+        shown = view.name if EXIT in goal.needs else "label"
+        return not graded and shown not in self.views_made_for
 
     @property
     def views_made_for(self) -> frozenset[str]:

@@ -73,8 +73,8 @@ def _evaluation(victim: Victim, example: Example, attacked: Fields) -> dict[str,
     """Run every exit on the original and on the final text, and compare; a learning victim does not learn from it."""
     clean, final = judged(victim, [example.fields, attacked], min_depth=victim.num_exits)
     return {
-        **_side("clean", clean),
-        **_side("attacked", final),
+        **side_columns("clean", clean),
+        **side_columns("attacked", final),
         "flipped": clean.answer == example.label and final.answer != example.label,
         "slower": final.exit > clean.exit,
         "truncated": clean.truncated or final.truncated,
@@ -82,7 +82,8 @@ def _evaluation(victim: Victim, example: Example, attacked: Fields) -> dict[str,
     }
 
 
-def _side(side: str, trace: Trace) -> dict[str, Any]:
+def side_columns(side: str, trace: Trace) -> dict[str, Any]:
+    """Return the record's columns of one side, ``clean`` or ``attacked``, from a trace of every exit."""
     return {
         f"pred_{side}": trace.answer,
         f"exit_{side}": trace.exit,

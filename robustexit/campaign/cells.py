@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from robustexit.attacks.goals import make_goal
-from robustexit.attacks.recipes import effective_name, refused_combination, refused_language
+from robustexit.attacks.recipes import Recipe, effective_name, refused_combination, refused_language
 from robustexit.attacks.views import get_view
 from robustexit.campaign.spec import CampaignSpec, GoalSpec, MemberSpec, RecipeSpec
 from robustexit.errors import ConfigError
@@ -62,6 +62,7 @@ class RecipeAttack:
             refused_language(recipe, language)
             or refused_combination(recipe, goal, get_view(view))
             or goal.refuses(victim)
+            or (_without_gradients(recipe, victim) if recipe.white_box else None)
         )
 
     def attacker(self, victim: Victim, at: Setting) -> AnyAttacker:
@@ -72,6 +73,12 @@ class RecipeAttack:
         return make_attacker(
             victim, self.recipe.make(), goal, view=at.view, field_names=at.field_names, limits=at.limits
         )
+
+
+def _without_gradients(recipe: Recipe, victim: Victim) -> str | None:
+    from robustexit.victims.gradients import differentiable
+
+    return None if differentiable(victim) else f"recipe {recipe.name!r} needs gradients, which the victim does not have"
 
 
 @dataclass(frozen=True)

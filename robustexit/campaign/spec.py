@@ -358,6 +358,20 @@ def load_spec(path: Path) -> CampaignSpec:
     Raises:
         ConfigError: Missing file, no YAML, or keys and values that do not fit; one line for each.
     """
+    content = read_yaml(path, "name, datasets, models, victims, recipes")
+    return validate(CampaignSpec, content, str(path))
+
+
+def read_yaml(path: Path, expected: str) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Args:
+        path: The file.
+        expected: What it should hold, for the message.
+
+    Raises:
+        ConfigError: Missing file, no YAML, or no mapping.
+    """
     if not path.is_file():
         raise ConfigError(f"no campaign file at {path}")
     try:
@@ -365,5 +379,5 @@ def load_spec(path: Path) -> CampaignSpec:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected a mapping with name, datasets, models, victims, recipes; got {content!r}")
-    return validate(CampaignSpec, content, str(path))
+        raise ConfigError(f"{path}: expected a mapping with {expected}; got {content!r}")
+    return content

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, Field, model_validator
 from typing_extensions import Self
 
 from robustexit.campaign.manifest import changes
 from robustexit.campaign.modules import modules_home
 from robustexit.campaign.prepare import Splits, VictimBuilder, calibration_path, load_splits, model_folder
-from robustexit.campaign.spec import NAME, CampaignSpec, DatasetSpec, ModelSpec, VictimSpec
+from robustexit.campaign.spec import NAME, CampaignSpec, DatasetSpec, ModelSpec, VictimSpec, read_yaml
 from robustexit.data import Example, TextDataset
 from robustexit.errors import ConfigError
 from robustexit.exits import ExitPolicy, policies
@@ -91,7 +90,7 @@ def load_targets(campaign: Path | None, named: NamedTarget | None, source: Run) 
     """
     if campaign is None and named is None:
         raise ConfigError("expected victims to transfer to: give --victims CAMPAIGN.yaml, or --model and --policy")
-    content = {} if campaign is None else _read(campaign)
+    content = {} if campaign is None else read_yaml(campaign, "models and victims")
     where = "the model given" if campaign is None else str(campaign)
     for section, added in ({} if named is None else named.sections()).items():
         there = content.setdefault(section, {})
@@ -103,18 +102,6 @@ def load_targets(campaign: Path | None, named: NamedTarget | None, source: Run) 
     return Targets(
         _with_datasets_of(spec, source), Path.cwd() if campaign is None else campaign.resolve().parent, where
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"no campaign file at {path}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected a mapping with models and victims, got {content!r}")
-    return content
 
 
 def _with_datasets_of(spec: TargetsSpec, source: Run) -> TargetsSpec:

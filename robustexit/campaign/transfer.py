@@ -17,7 +17,7 @@ from rich.console import Console
 from robustexit.attacks.goals import Goal, make_goal
 from robustexit.attacks.goals.answers import InputReduction
 from robustexit.attacks.views import View, get_view
-from robustexit.campaign.attempts import _side as side_columns
+from robustexit.campaign.attempts import side_columns
 from robustexit.campaign.cells import WORST_CASE
 from robustexit.campaign.manifest import changes, describe_victims
 from robustexit.campaign.prepare import Splits, VictimBuilder, train_models

@@ -13,8 +13,7 @@ import pandas as pd
 from robustexit.attacks.goals import Goal, make_goal
 from robustexit.attacks.triggers import Trigger, TriggerSpec, find_trigger, frequent_words, tokenizer_words
 from robustexit.attacks.views import View, get_view
-from robustexit.campaign.attempts import _side as side_columns
-from robustexit.campaign.attempts import fill_similarity
+from robustexit.campaign.attempts import fill_similarity, side_columns
 from robustexit.campaign.manifest import describe_victims
 from robustexit.campaign.prepare import Splits, VictimBuilder
 from robustexit.campaign.provenance import machine, versions

@@ -19,6 +19,9 @@ class Kind(str, Enum):
     modules = "modules"
     goals = "goals"
     recipes = "recipes"
+    searches = "searches"
+    views = "views"
+    sets = "sets"
     regimes = "regimes"
     heads = "heads"
     formats = "formats"
@@ -35,13 +38,13 @@ def list_names(
         module, registry = _REGISTRIES[one]
         members = getattr(import_module(module), registry)
         out.print(f"[bold]{one.value}[/bold]")
-        for name in members.names():
+        for name in sorted(members):
             out.print(f"  {name:28} {_about(members.get(name))}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _about(member: Any) -> str:
     """Where a member comes from: its stated source, else the first line of its documentation."""
-    stated = getattr(member, "source", None) or getattr(member, "citation", None)
+    stated = next((said for name in ("about", "source", "citation") if (said := getattr(member, name, None))), None)
     return str(stated or (member.__doc__ or "").strip().partition("\n")[0])
 
 
@@ -50,6 +53,9 @@ _REGISTRIES = {
     Kind.modules: ("robustexit.modules", "modules"),
     Kind.goals: ("robustexit.attacks.goals", "goals"),
     Kind.recipes: ("robustexit.attacks.recipes", "recipes"),
+    Kind.searches: ("robustexit.attacks.searches", "searches"),
+    Kind.views: ("robustexit.attacks.views", "VIEWS"),
+    Kind.sets: ("robustexit.attacks.sets", "perturbation_sets"),
     Kind.regimes: ("robustexit.training.regimes", "regimes"),
     Kind.heads: ("robustexit.models", "heads"),
     Kind.formats: ("robustexit.models.imported", "formats"),

@@ -13,6 +13,7 @@ from robustexit.measures.depth import DEPTH, DEPTH_TABLES
 from robustexit.measures.exits import EXIT_TABLES, EXITS
 from robustexit.measures.flags import CHECKS
 from robustexit.measures.paired import MCNEMAR_DEFINITION, PAIRED_DEFINITION
+from robustexit.measures.transfer import TRANSFER_DEFINITIONS
 
 MEASURES: Final[tuple[Measure[Estimate], ...]] = (*ACCURACY, *EXITS, *COST, *DEPTH)
 """Every measure that is one number."""
@@ -68,6 +69,7 @@ def document() -> str:
         ]
     lines += ["", "## Two victims on the same examples", "", f"- `difference`: {PAIRED_DEFINITION}"]
     lines += [f"- `p_value`, `p_holm`: {MCNEMAR_DEFINITION}"]
+    lines += ["", "## Transfer", "", *(f"- `{name}`: {text}" for name, text in TRANSFER_DEFINITIONS.items())]
     lines += ["", "## Self-checks", "", "| flag | fires where |", "| --- | --- |"]
     lines += [f"| `{code}` | {rule} |" for code, rule in CHECKS.items()]
     return "\n".join(lines) + "\n"
