@@ -34,10 +34,10 @@ class Contract(WordSwapContract):  # type: ignore[misc]  # TextAttack is untyped
 class ChangeNumber(WordSwapChangeNumber):  # type: ignore[misc]  # TextAttack is untyped
     """TextAttack's change of numbers, in digits and in words.
 
-    TextAttack's own fails on digits that are no decimals ("²") and on numbers beyond 64 bits; takes words for numbers
-    that hold one ("standout" holds "and") and deletes them along with a number beside them; deletes words of the new
-    number in the place of the old one's ("one hundred" to "one and five hundred"); and joins the words of a number in
-    the order of a set.
+    TextAttack's own fails on digits that are no decimals ("²") and on numbers beyond 64 bits; takes words that hold a
+    number for one ("standout" holds "and", "three-run" three) and deletes them; deletes words of the new number in the
+    place of the old one's ("one hundred" to "one and five hundred"); and joins the words of a number in the order of a
+    set.
     """
 
     def _get_transformations(self, current_text: Any, indices_to_modify: Collection[int]) -> list[Any]:
@@ -46,9 +46,8 @@ class ChangeNumber(WordSwapChangeNumber):  # type: ignore[misc]  # TextAttack is
         for group in _numbers(words, indices_to_modify):
             old = " ".join(words[i] for i in group)
             rest = [""] * (len(group) - 1)
-            texts += [
-                current_text.replace_words_at_indices(group, [str(new), *rest]) for new in self._get_new_number(old)
-            ]
+            new = [str(number) for number in self._get_new_number(old)]
+            texts += [current_text.replace_words_at_indices(group, [n, *rest]) for n in new if n != old]
         return texts
 
     def _alter_number(self, num: float) -> Any:

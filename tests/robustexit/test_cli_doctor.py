@@ -246,7 +246,6 @@ def test_textattack_has_24_recipe_classes() -> None:
     assert len(textattack_s_classes()) == 24
 
 
-@pytest.mark.xfail(strict=True, reason="the recipes on word vectors are not in yet; take the mark away with the last")
 def test_every_class_of_textattack_is_a_recipe() -> None:
     registered = {recipes.get(name).textattack_class for name in recipes}
     assert textattack_s_classes() - registered == set()
