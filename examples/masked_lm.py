@@ -37,7 +37,7 @@ from robustexit.data.tables import read_path
 from robustexit.models import resolve_backbone
 
 MASKED = 0.15
-"""Share of the tokens that are guessed (Devlin et al. 2019)."""
+"""Share of the held-out tokens that are guessed (Devlin et al. 2019)."""
 RESAMPLES = 2000
 
 
@@ -96,12 +96,9 @@ def ordered(ids: list[list[int]], rows: int, rng: random.Random) -> Iterator[lis
 
 def train(model: Any, tokenizer: Any, texts: Sequence[str], options: argparse.Namespace) -> None:
     """Train in place."""
-    ids = [
-        ids
-        for ids in tokenizer(list(texts), truncation=True, max_length=options.max_length)["input_ids"]
-        if len(ids) > 4
-    ]
-    collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
+    encoded = tokenizer(list(texts), truncation=True, max_length=options.max_length)["input_ids"]
+    ids = [row for row in encoded if len(row) >= options.min_length]
+    collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=options.masked)
     head = {id(p) for p in model.parameters()} - {id(p) for p in model.base_model.parameters()}
     groups = [
         {"params": [p for p in model.parameters() if id(p) in head], "lr": options.head_rate},
@@ -207,9 +204,9 @@ name.
 
 - Encoder: `{options.encoder}`, with a new masked-language-model head; both trained.
 - Texts: {texts} from {", ".join(path.parent.name + "/" + path.name for path in options.texts)}.
-- Training: {options.steps} steps of {options.batch} texts of at most {options.max_length} tokens, {MASKED:.0%} masked,
-  AdamW at {options.rate:g} (head {options.head_rate:g}), {"bfloat16" if options.bf16 else "float32"},
-  seed {options.seed}; {seconds:.0f} s on {torch.get_num_threads()} thread(s).
+- Training: {options.steps} steps of {options.batch} texts of {options.min_length} to {options.max_length} tokens,
+  {options.masked:.0%} masked, AdamW at {options.rate:g} (head {options.head_rate:g}),
+  {"bfloat16" if options.bf16 else "float32"}, seed {options.seed}; {seconds:.0f} s on {torch.get_num_threads()} thread(s).
 
 Masked tokens of held-out texts guessed (share and 95 % interval over texts):
 
@@ -227,7 +224,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--encoder", default="embedded:minilm", help="folder, cached Hub id, or embedded:minilm")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--min-length", type=int, default=5, help="tokens; shorter texts are left out of training")
+    parser.add_argument("--max-length", type=int, default=64, help="tokens; longer texts are cut")
+    parser.add_argument("--masked", type=float, default=MASKED, help="share of the tokens guessed in training")
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--head-rate", type=float, default=1e-3)
     parser.add_argument("--measured", type=int, default=500, help="texts of each held-out file that are measured")

@@ -233,6 +233,11 @@ class MaskedLM:
             _forget(self._read, _TEXTS_REMEMBERED)
         return self._read[text]
 
+    def forget(self) -> None:
+        """Forget what was asked."""
+        self._filled.clear()
+        self._read.clear()
+
     def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         return encode(self.tokenizer, [{"text": text} for text in texts], self.limit)
 

@@ -239,3 +239,45 @@ def test_a_tokenizer_without_a_mask_is_refused(lm):
     tokenizer.mask_token = None
     with pytest.raises(ModelError, match="no mask token"):
         MaskedLM(lm.model, tokenizer, "here")
+
+
+def test_the_example_trains_a_model_that_the_recipes_take(tiny_bert, tmp_path, capsys):
+    """An encoder without a head, texts in two kinds of files; read as `masked-lm` afterwards."""
+    import json
+    import runpy
+
+    from transformers import BertModel
+
+    example = runpy.run_path(str(Path(__file__).parents[3] / "examples" / "masked_lm.py"))
+    BertModel.from_pretrained(tiny_bert).save_pretrained(tmp_path / "encoder")
+    load(tiny_bert).tokenizer.save_pretrained(tmp_path / "encoder")
+    sentences = [f"the {noun} is {adverb} good" for noun in sorted(NOUNS) for adverb in ("very", "really", "quite")]
+    (tmp_path / "lines.txt").write_text("\n".join(sentences))
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"words": text, "label": 1}) for text in sentences))
+    files = [str(tmp_path / "lines.txt"), str(tmp_path / "rows.jsonl")]
+    out, trained = (
+        tmp_path / "stand-in",
+        ["--column", "words", "--steps", "60", "--rate", "3e-3", "--head-rate", "3e-3"],
+    )
+    example["main"]([*files, "--held-out", *files, "--out", str(out), "--encoder", str(tmp_path / "encoder"), *trained])
+    assert "always the commonest token" in capsys.readouterr().out
+    assert "**It is not one of them and is much weaker**" in (out / "README.md").read_text()
+    resources.configure({"masked-lm": out})
+    try:
+        lm = load_masked_lm("masked-lm")
+        assert resources.find("masked-lm").substitute == "stand-in"
+    finally:
+        resources.configure({})
+    assert set(lm.fill([lm.gap("the ", " is very good")], Rule(6, 0.0, pieces=False))[0]) == NOUNS
+
+
+def test_the_example_s_measure_is_right():
+    """Known guesses: half of one text's tokens right, all of another's; texts are drawn whole for the interval."""
+    import runpy
+
+    import numpy as np
+
+    example = runpy.run_path(str(Path(__file__).parents[3] / "examples" / "masked_lm.py"))
+    share, low, high = example["_share"](np.array([[4, 2, 4], [2, 2, 2]]), 1)
+    assert share == pytest.approx(4 / 6)
+    assert (low, high) == (0.5, 1.0)
