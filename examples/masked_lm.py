@@ -206,7 +206,7 @@ name.
 - Texts: {texts} from {", ".join(path.parent.name + "/" + path.name for path in options.texts)}.
 - Training: {options.steps} steps of {options.batch} texts of {options.min_length} to {options.max_length} tokens,
   {options.masked:.0%} masked, AdamW at {options.rate:g} (head {options.head_rate:g}),
-  {"bfloat16" if options.bf16 else "float32"}, seed {options.seed}; {seconds:.0f} s on {torch.get_num_threads()} thread(s).
+  {"bfloat16" if options.bf16 else "float32"}, seed {options.seed}; {seconds:.0f} s, {torch.get_num_threads()} threads.
 
 Masked tokens of held-out texts guessed (share and 95 % interval over texts):
 
