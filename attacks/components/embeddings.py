@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from robustexit.attacks import resources
 from robustexit.attacks.components.install import in_recipes, route
 from robustexit.attacks.resources.vectors import is_table, word_file
-from robustexit.attacks.textattack_api import AbstractWordEmbedding, ThoughtVector, WordEmbedding
+from robustexit.attacks.textattack_api import AbstractWordEmbedding, ThoughtVector, WordEmbedding, words_from_text
 from robustexit.errors import ResourceError
 
 logger = logging.getLogger(__name__)
@@ -416,11 +416,23 @@ def neighbours_or_vectors() -> Iterator[None]:
 class MeanOfWords(ThoughtVector):  # type: ignore[misc]  # TextAttack is untyped
     """TextAttack's thought vectors, for texts of unknown words too: theirs is zero, where TextAttack's fails."""
 
-    def encode(self, raw_text_list: Sequence[str]) -> Any:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._known: dict[str, torch.Tensor] = {}
+
+    def encode(self, raw_text_list: Sequence[str]) -> torch.Tensor:
         """Return the mean of each text's word vectors, shape [N, dimensions]."""
-        unknown = torch.zeros_like(torch.tensor(self.word_embedding[0]))
-        found = [self._get_thought_vector(text) for text in raw_text_list]
-        return torch.stack([vector if vector.dim() else unknown for vector in found])
+        for text in raw_text_list:
+            if text not in self._known:
+                found = [self.word_embedding[word] for word in words_from_text(text)]
+                vectors = [vector for vector in found if vector is not None]
+                unknown = np.zeros_like(self.word_embedding[0])
+                self._known[text] = torch.from_numpy(np.stack(vectors or [unknown])).mean(dim=0)
+        return torch.stack([self._known[text] for text in raw_text_list])
+
+    def clear_cache(self) -> None:
+        """Forget the texts of the last attempt."""
+        self._known.clear()
 
 
 @route("word-vectors")
