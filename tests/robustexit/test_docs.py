@@ -42,3 +42,21 @@ SECTIONS = {
 def test_every_method_of_the_survey_that_shares_one_forward_is_registered(registry: str) -> None:
     names = getattr(import_module(REGISTRIES[registry]), registry).names()
     assert set(SECTIONS[registry].split()) <= set(names)
+
+
+ATTACKS = METHODS.with_name("attacks.md")
+
+
+@pytest.mark.parametrize(
+    ("registry", "module"),
+    [
+        ("goals", "robustexit.attacks.goals"),
+        ("recipes", "robustexit.attacks.recipes"),
+        ("searches", "robustexit.attacks.searches"),
+        ("VIEWS", "robustexit.attacks.views"),
+    ],
+)
+def test_every_name_of_the_attack_side_is_documented(registry: str, module: str) -> None:
+    text = ATTACKS.read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([a-z0-9+-]+)", text)) | {"exit", "exit-at-most", "exit-at-least"}
+    assert not set(getattr(import_module(module), registry)) - listed
