@@ -292,3 +292,38 @@ def film_tagger(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], li
     monkeypatch.setattr(nltk, "pos_tag", tag)
     monkeypatch.setattr(gap_filling, "tagger", lambda: tags)
     return tags
+
+
+def _save_gpt(folder: Path, start: str | None = "<s>") -> Path:
+    """A tiny GPT-2 with random weights; whole words and single letters are its tokens, spaces belong to the next."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    letters = [chr(code) for code in range(97, 123)]
+    pieces = ["<s>", *letters, *(f"Ġ{letter}" for letter in letters), ".", ",", "'", "Ġ"]
+    merges: list[tuple[str, str]] = []
+    for word in ("the", "film", "was", "good", "bad", "fine", "a", "plot"):
+        for first in ("", "Ġ"):
+            whole = first + word[0] if first else word[0]
+            for letter in word[1:]:
+                merges.append((whole, letter))
+                whole += letter
+                pieces.append(whole)
+        merges.append(("Ġ", word[0]))
+    merges = list(dict.fromkeys([("Ġ", letter) for letter in letters] + merges))
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    inner = Tokenizer(models.BPE(vocabulary, merges))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **({"bos_token": start} if start else {}))
+    torch.manual_seed(3)
+    config = GPT2Config(vocab_size=len(vocabulary), n_positions=64, n_embd=16, n_layer=2, n_head=2, initializer_range=1)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def save_gpt() -> Callable[..., Path]:
+    """Writes a tiny causal language model into a folder and returns it."""
+    return _save_gpt

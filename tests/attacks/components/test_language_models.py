@@ -20,41 +20,10 @@ from robustexit.attacks.components.language_models import (
 from robustexit.attacks.textattack_api import GPT2, AttackedText, attack_recipes
 from robustexit.errors import ModelError
 
-WORDS = ["the", "film", "was", "good", "bad", "fine", "a", "plot", "."]
-
-
-def save_lm(folder, start="<s>"):
-    """A tiny GPT-2 with random weights; whole words and single letters are its tokens, spaces belong to the next."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    letters = [chr(code) for code in range(97, 123)]
-    pieces = ["<s>", *letters, *(f"Ġ{letter}" for letter in letters), ".", ",", "'", "Ġ"]
-    merges = []
-    for word in WORDS[:-1]:
-        for first in ("", "Ġ"):
-            whole = first + word[0] if first else word[0]
-            for letter in word[1:]:
-                merges.append((whole, letter))
-                whole += letter
-                pieces.append(whole)
-        merges.append(("Ġ", word[0]))
-    merges = list(dict.fromkeys([(("Ġ"), letter) for letter in letters] + merges))
-    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
-    inner = Tokenizer(models.BPE(vocabulary, merges))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **({"bos_token": start} if start else {}))
-    torch.manual_seed(3)
-    config = GPT2Config(vocab_size=len(vocabulary), n_positions=64, n_embd=16, n_layer=2, n_head=2, initializer_range=1)
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_lm(tmp_path_factory.mktemp("lm") / "tiny-gpt")
+def folder(tmp_path_factory, save_gpt):
+    return save_gpt(tmp_path_factory.mktemp("lm") / "tiny-gpt")
 
 
 @pytest.fixture(scope="module")
@@ -100,18 +69,18 @@ def test_of_long_contexts_the_end_is_read(lm):
     assert lm.log_probs([(long, "good")]) == lm.log_probs([("bad " * 9 + long, "good")])
 
 
-def test_without_a_token_that_texts_begin_with_the_first_token_is_certain(tmp_path, lm):
-    bare = CausalLM(str(save_lm(tmp_path / "no-start", start=None)))
+def test_without_a_token_that_texts_begin_with_the_first_token_is_certain(tmp_path, lm, save_gpt):
+    bare = CausalLM(str(save_gpt(tmp_path / "no-start", start=None)))
     assert bare.log_probs([("", "the"), ("", "the film")])[0] == 0
     assert bare.log_probs([("", "the film")])[0] < 0
 
 
-def test_what_is_no_causal_model_is_refused(tiny_model, tmp_path, folder):
+def test_what_is_no_causal_model_is_refused(tiny_model, tmp_path, save_gpt):
     with pytest.raises(ModelError):
         CausalLM(str(tiny_model))
     with pytest.raises(ModelError, match=r"expected a config.json"):
         CausalLM(str(tmp_path))
-    broken = save_lm(tmp_path / "broken")
+    broken = save_gpt(tmp_path / "broken")
     weights = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(ModelError, match="could not read its weights"):

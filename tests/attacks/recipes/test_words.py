@@ -269,6 +269,26 @@ def test_a_file_of_vectors_stands_in_by_its_name(tmp_path, own_cache, bag, label
     assert isinstance(embeddings.user_embedding(), embeddings.FileEmbedding)
 
 
+@pytest.mark.parametrize("name", ["genetic", "faster-genetic"])
+def test_a_causal_model_stands_in_for_the_genetic_recipes(table, bag, label_by, save_gpt, tmp_path, name):
+    with pytest.raises(ResourceError, match=r"give a folder .* of a causal language model as causal-lm"):
+        require_ready(name)
+    near = resources.configured("counter-fitted-vectors")
+    resources.configure({"counter-fitted-vectors": near, "causal-lm": save_gpt(tmp_path / "tiny-gpt")})
+    attacker, results = attempted(bag, label_by, name)
+    assert attacker.effective_name.endswith("+neighbour-table+tiny-gpt")
+    _, repeated = attempted(bag, label_by, name)
+    assert [replace(result, seconds=0) for result in repeated] == [replace(result, seconds=0) for result in results]
+
+
+def test_kuleshov_runs_on_a_file_of_vectors_and_a_causal_model(own_cache, bag, label_by, save_gpt, tmp_path):
+    lines = [" ".join([word, *map(str, row)]) for word, row in zip(WORDS, vectors().tolist(), strict=True)]
+    (tmp_path / "v.vec").write_text("\n".join([f"{len(WORDS)} 2", *lines]))
+    resources.configure({"counter-fitted-vectors": tmp_path / "v.vec", "causal-lm": save_gpt(tmp_path / "tiny-gpt")})
+    attacker, _ = attempted(bag, label_by, "kuleshov")
+    assert attacker.effective_name.endswith("+vectors-v+tiny-gpt")
+
+
 def test_a_damaged_file_is_refused_before_anything_runs(tmp_path, own_cache, bag):
     (tmp_path / "v.txt").write_text("film 1 2\nmovie 1\n")
     resources.configure({"counter-fitted-vectors": tmp_path / "v.txt"})
