@@ -22,14 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from rich.console import Console
 from rich.table import Table
 
 from robustexit.attacks import make_recipe, resources
 from robustexit.attacks.attempt import Attacker, attempt_seed, seed_everything
 from robustexit.attacks.components import masked_lm
-from robustexit.attacks.components.gap_filling import tagger
+from robustexit.attacks.components.gap_filling import clare_loads_nothing, tagger
 from robustexit.attacks.components.install import in_recipes, prepared
 from robustexit.attacks.textattack_api import (
     AttackedText,
@@ -77,13 +76,11 @@ class StockWrapper(ModelWrapper):  # type: ignore[misc]  # TextAttack is untyped
 def textattacks(recipe: Any, victim: WordCounter, lm: Any) -> Any:
     """TextAttack's recipe over the model; parts of speech from NLTK in the place of flair, once a text."""
     own = {"masked_language_model": lm.model, "tokenizer": lm.tokenizer}
-    loader = type("Loader", (), {"from_pretrained": staticmethod(lambda name: None)})
-    hub = type("Hub", (), {"AutoModelForCausalLM": loader, "AutoTokenizer": loader})
     with ExitStack() as stack:
         stack.enter_context(prepared([need for need in recipe.needs if not need.startswith("masked-lm")]))
         for kind in (WordSwapMaskedLM, WordInsertionMaskedLM, WordMergeMaskedLM):
             stack.enter_context(in_recipes(kind, lambda kind=kind, **said: kind(**{**said, **own})))
-        stack.enter_context(in_recipes(transformers, hub))
+        stack.enter_context(clare_loads_nothing())
         return stock_attack(recipe.textattack_class, StockWrapper(victim), {})
 
 

@@ -20,6 +20,7 @@ They are TextAttack's `WordSwapMaskedLM`, `WordInsertionMaskedLM` and `WordMerge
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -28,8 +29,7 @@ from heapq import nsmallest
 from itertools import accumulate, pairwise
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
-
-import transformers
+from unittest import mock
 
 from robustexit.attacks import resources
 from robustexit.attacks.components.install import in_recipes, route
@@ -38,6 +38,7 @@ from robustexit.attacks.textattack_api import (
     WordInsertionMaskedLM,
     WordMergeMaskedLM,
     WordSwapMaskedLM,
+    attack_recipes,
     find_merge_index,
     universal_tags,
 )
@@ -300,11 +301,15 @@ def _over(lm: MaskedLM) -> Iterator[None]:
             (WordMergeMaskedLM, MaskedMerge),
         ):
             stack.enter_context(in_recipes(theirs, partial(_built, ours, lm)))
-        # CLARE's recipe loads its model itself, and hands it to the three.
-        loader = SimpleNamespace(from_pretrained=lambda name: None)
-        stock = SimpleNamespace(AutoModelForCausalLM=loader, AutoTokenizer=loader)
-        stack.enter_context(in_recipes(transformers, stock))
+        stack.enter_context(clare_loads_nothing())
         yield
+
+
+def clare_loads_nothing() -> AbstractContextManager[Any]:
+    """Keep CLARE's recipe from loading a model of its own, which it hands to its transformations."""
+    loader = SimpleNamespace(from_pretrained=lambda name: None)
+    nothing = SimpleNamespace(AutoModelForCausalLM=loader, AutoTokenizer=loader)
+    return mock.patch.object(sys.modules[attack_recipes.CLARE2020.__module__], "transformers", nothing)
 
 
 def _built(kind: Any, lm: MaskedLM, **stock: Any) -> Any:

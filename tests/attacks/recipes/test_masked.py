@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import replace
@@ -209,6 +210,14 @@ def test_limits_end_an_attempt_within_a_transformation(bag, monkeypatch):
     assert whole.candidates > 600
 
 
+def test_clare_builds_whichever_copy_of_transformers_its_recipe_holds(bag, monkeypatch):
+    """The library puts another object in its own place when it is imported, so that there may be two."""
+    clare = sys.modules[attack_recipes.CLARE2020.__module__]
+    monkeypatch.setattr(clare, "transformers", type("Copy", (), {}))
+    assert len(parts(built(here("clare"), bag()).transformation)) == 3
+    assert clare.transformers.__name__ == "Copy"
+
+
 def test_parameters_reach_the_transformations(bag):
     recipe = here("bert-attack", max_candidates=48, ranked=False)
     assert recipe.label == "bert-attack(max_candidates=48, ranked=False)"
@@ -284,9 +293,7 @@ def stock_attack(recipe, victim):
             (WordMergeMaskedLM, KeepsToIndices),
         ):
             stack.enter_context(in_recipes(kind, lambda made=made, **said: made(**{**said, **own})))
-        loader = type("Loader", (), {"from_pretrained": staticmethod(lambda name: None)})
-        hub = type("Hub", (), {"AutoModelForCausalLM": loader, "AutoTokenizer": loader})
-        stack.enter_context(in_recipes(gap_filling.transformers, hub))
+        stack.enter_context(gap_filling.clare_loads_nothing())
         attack = getattr(attack_recipes, recipe.textattack_class).build(StockWrapper(victim))
     for part in parts(attack.transformation):
         part.max_candidates = recipe.settings["max_candidates"]
