@@ -281,9 +281,9 @@ def nearest_neighbours(vectors: Floats, count: int, of: Sequence[int] | None = N
         distances = np.empty((len(mine), 0))
         for left in range(0, total, columns):
             others = np.arange(left, min(left + columns, total))
-            near = np.hstack([near, np.broadcast_to(others, (len(mine), len(others)))])
-            distances = np.hstack([distances, _squared_distances(vectors, mine, others)])
-            near, distances = _nearest(near, distances, kept)
+            block = np.broadcast_to(others, (len(mine), len(others)))
+            nearer = _nearest(block, _squared_distances(vectors, mine, others), kept)
+            near, distances = _nearest(np.hstack([near, nearer[0]]), np.hstack([distances, nearer[1]]), kept)
         found[start : start + rows] = near
     return found
 
@@ -291,9 +291,13 @@ def nearest_neighbours(vectors: Floats, count: int, of: Sequence[int] | None = N
 def _squared_distances(vectors: Floats, mine: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return squared distances, shape [mine, others]; that of a word to itself is below every other."""
     left, right = vectors[mine].astype(np.float64), vectors[others].astype(np.float64)
-    lengths = (left * left).sum(axis=1), (right * right).sum(axis=1)
-    squared: NDArray[np.float64] = np.maximum(lengths[0][:, None] + lengths[1] - 2 * (left @ right.T), 0)
-    squared[mine[:, None] == others] = -1
+    squared: NDArray[np.float64] = left @ right.T
+    squared *= -2
+    squared += (left * left).sum(axis=1)[:, None]
+    squared += (right * right).sum(axis=1)
+    np.maximum(squared, 0, out=squared)
+    own = np.flatnonzero((mine >= others[0]) & (mine <= others[-1]))
+    squared[own, mine[own] - others[0]] = -1
     return squared
 
 
@@ -302,7 +306,7 @@ def _nearest(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the `kept` nearest of each row, in order."""
     if distances.shape[1] > kept:
-        first = np.argpartition(distances, kept - 1, axis=1)[:, :kept]
+        first = torch.from_numpy(distances).topk(kept, dim=1, largest=False, sorted=False).indices.numpy()
         near, distances = np.take_along_axis(near, first, axis=1), np.take_along_axis(distances, first, axis=1)
     order = np.lexsort((near, distances), axis=1)
     return np.take_along_axis(near, order, axis=1), np.take_along_axis(distances, order, axis=1)
