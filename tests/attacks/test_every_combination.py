@@ -31,7 +31,7 @@ from robustexit.victims.model_victim import DeployedModel, ModelVictim
 from robustexit.victims.outputs import collect_outputs
 
 TEXT = "the film is not good , the story was a dull plot in 2 bad parts"
-LIMITS = Limits(queries=40, candidates=4000)
+LIMITS = Limits(queries=40, candidates=600)
 
 POLICIES = {
     "entropy": {"t": 0.45},
