@@ -15,6 +15,7 @@ VECTOR_FILES: Final = ("paragram.npy", "wordlist.pickle", "nn.npy", "mse_dist.p"
 NEIGHBOUR_TABLE: Final = "neighbour-table"
 """Name of a table in the place of vectors: a JSON file of lists of neighbours."""
 
+_OF_A_TABLE: Final = "lists of neighbours without distances: listed pairs pass every threshold, others none"
 _NAME: Final = "counter-fitted-vectors"
 _fetch: Final[Callable[[], None]] = stored(_NAME, VECTORS, VECTOR_FILES)
 
@@ -30,8 +31,10 @@ def counter_fitted_vectors() -> Resource:
     chosen = word_file()
     if chosen is None:
         return _or_a_file(find_download(_NAME, VECTORS, VECTOR_FILES))
-    substitute = NEIGHBOUR_TABLE if is_table(chosen) else f"vectors-{_stem(chosen)}"
-    return Resource(_NAME, False, str(chosen), substitute, f"leave {_NAME} out to use TextAttack's own")
+    own = f"leave {_NAME} out to use TextAttack's own"
+    if is_table(chosen):
+        return Resource(_NAME, False, f"{chosen}, {_OF_A_TABLE}", NEIGHBOUR_TABLE, own)
+    return Resource(_NAME, False, str(chosen), f"vectors-{_stem(chosen)}", own)
 
 
 @finder("word-vectors")
@@ -40,12 +43,12 @@ def word_vectors() -> Resource:
 
     Needed beside ``counter-fitted-vectors``, whose name says what stands in.
     """
-    here = counter_fitted_vectors()
+    here, file = counter_fitted_vectors(), word_file()
     table = here.substitute == NEIGHBOUR_TABLE
     return Resource(
         "word-vectors",
         here.usable and not table,
-        f"{here.where} is a table of neighbours, without vectors" if table else here.where,
+        f"{file} is a table of neighbours, without vectors" if table else here.where,
         None,
         f"give a file of word vectors as {_NAME} ({CONFIGURE})",
     )

@@ -252,6 +252,8 @@ def test_a_table_stands_in_the_names_and_its_neighbours_in_the_texts(table, bag,
 def test_a_table_cannot_serve_kuleshov(table):
     with pytest.raises(ResourceError, match=r"word-vectors is missing .*near\.json is a table of neighbours, without"):
         require_ready("kuleshov")
+    said = resources.find("counter-fitted-vectors").where
+    assert said.endswith("listed pairs pass every threshold, others none")
     status = check("kuleshov")
     assert "word-vectors" in status.missing and "neighbour-table" in status.substitutes
 
