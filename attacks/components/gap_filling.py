@@ -42,6 +42,7 @@ from robustexit.attacks.textattack_api import (
     find_merge_index,
     universal_tags,
 )
+from robustexit.victims.encoding import BATCH_ROWS
 
 _LETTER: Final = re.compile("[a-zA-Z]")
 
@@ -88,9 +89,14 @@ class GapFiller:
         self.masked_lm_name = type(lm.model).__name__
         self.max_length = lm.limit
 
-    def fill(self, gaps: Sequence[Gap], spare: Sequence[Gap] = ()) -> list[list[str]]:
-        """Return what the model proposes for each gap; see `MaskedLM.fill`."""
-        return self.lm.fill(gaps, Rule(self.max_candidates, self.min_confidence, self.pieces), spare)
+    def fill(
+        self, indices: Sequence[int], gaps: Sequence[Gap], spare: Sequence[Gap] = ()
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Yield what the model proposes for the gap at each index, a batch of gaps at a time: a limit may end it."""
+        rule = Rule(self.max_candidates, self.min_confidence, self.pieces)
+        for at in range(0, len(gaps), BATCH_ROWS):
+            batch = slice(at, at + BATCH_ROWS)
+            yield from zip(indices[batch], self.lm.fill(gaps[batch], rule, spare), strict=True)
 
     def candidates(
         self,
@@ -162,7 +168,7 @@ class MaskedSwap(GapFiller, WordSwapMaskedLM):  # type: ignore[misc]  # TextAtta
         else:
             wanted = [self._gap(whole, spans[i]) for i in indices]
             later = spans[max(indices, default=0) + 1 :][:_LATER]
-            proposals = zip(indices, self.fill(wanted, [self._gap(whole, span) for span in later]), strict=True)
+            proposals = self.fill(indices, wanted, [self._gap(whole, span) for span in later])
         put, letters = current_text.replace_word_at_index, self.method != "bert-attack"
         return self.candidates(current_text, proposals, put, letters=letters)
 
@@ -242,9 +248,9 @@ class MaskedInsertion(GapFiller, WordInsertionMaskedLM):  # type: ignore[misc]  
     def _get_transformations(self, current_text: Any, indices_to_modify: Iterable[int]) -> list[Any]:
         indices, whole = list(indices_to_modify), current_text.text
         starts = [start for start, _ in word_spans(current_text)]
-        words = self.fill([self.lm.gap(whole[: starts[i]], " " + whole[starts[i] :]) for i in indices])
+        gaps = [self.lm.gap(whole[: starts[i]], " " + whole[starts[i] :]) for i in indices]
         put = current_text.insert_text_before_word_index
-        return self.candidates(current_text, zip(indices, words, strict=True), put, more=1)
+        return self.candidates(current_text, self.fill(indices, gaps), put, more=1)
 
 
 class MaskedMerge(GapFiller, WordMergeMaskedLM):  # type: ignore[misc]  # TextAttack is untyped
@@ -257,12 +263,12 @@ class MaskedMerge(GapFiller, WordMergeMaskedLM):  # type: ignore[misc]  # TextAt
     def _get_transformations(self, current_text: Any, indices_to_modify: Iterable[int]) -> list[Any]:
         spans = word_spans(current_text)
         indices = self._mergeable(current_text, set(indices_to_modify))
-        words = self.fill([self._gap(current_text.text, spans[i], spans[i + 1]) for i in indices])
+        gaps = [self._gap(current_text.text, spans[i], spans[i + 1]) for i in indices]
 
         def put(index: int, word: str) -> Any:
             return current_text.delete_word_at_index(index + 1).replace_word_at_index(index, word)
 
-        return self.candidates(current_text, zip(indices, words, strict=True), put, more=-1)
+        return self.candidates(current_text, self.fill(indices, gaps), put, more=-1)
 
     def _gap(self, text: str, first: Span, second: Span) -> Gap:
         between = text[first[1] : second[0]].removesuffix(" ")  # the space that TextAttack deletes with the word

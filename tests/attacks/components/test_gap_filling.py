@@ -345,6 +345,25 @@ def test_a_call_can_be_stopped_between_gaps(kind, roberta, tags):
     assert 7 <= made[-1] <= 7 + 5
 
 
+@pytest.mark.parametrize("kind", [MaskedSwap, MaskedInsertion, MaskedMerge])
+def test_a_long_text_s_gaps_are_not_all_filled_first(kind, roberta, tags):
+    lm, rows = MaskedLM(roberta.model, roberta.tokenizer), []
+    transformation = kind(masked_language_model=lm, max_candidates=5)
+    handle = lm.model.register_forward_pre_hook(
+        lambda _, __, given: rows.append(len(given["input_ids"])), with_kwargs=True
+    )
+
+    def stop(count: int) -> None:
+        if count:
+            raise LimitReached("timeout")
+
+    transformation.watch = stop
+    with pytest.raises(LimitReached):
+        transformation(AttackedText("a good film with a very good cast . " * 20))
+    handle.remove()
+    assert sum(rows) <= 40
+
+
 @pytest.mark.parametrize("kind", [MaskedSwap, MaskedInsertion, MaskedMerge, partial(MaskedSwap, method="bert-attack")])
 @pytest.mark.parametrize("text", ["", "  ", "...", "film", "\u4e2d\u6587 film", "very " * 100 + "good film"])
 def test_odd_texts_are_no_errors(kind, text, roberta, bert, tags):
