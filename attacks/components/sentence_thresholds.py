@@ -28,7 +28,7 @@ class Use:
         interval: Its 95 % bootstrap interval, or None where it was not translated.
         accepted: Share of the pairs that USE Lite accepts at `threshold`, and MiniLM at `minilm`.
         untranslated: Share that MiniLM would accept at `threshold`.
-        alike: Share of the pairs on which both decide alike.
+        alike: Share of the pairs on which both decide alike, or None where it was not translated.
     """
 
     recipe: str
@@ -39,7 +39,7 @@ class Use:
     interval: tuple[float, float] | None
     accepted: float
     untranslated: float
-    alike: float
+    alike: float | None
 
 
 USES: Final = (
@@ -48,7 +48,7 @@ USES: Final = (
     Use("bae", "cosine", 0.936338023, 15, 0.9167, (0.912, 0.922), 0.728, 0.627, 0.833),
     Use("clare", "cosine", 0.7, 15, 0.6457, (0.628, 0.666), 0.868, 0.804, 0.905),
     # USE Lite rejected none of the pairs, which says nothing of where MiniLM's threshold lies: it stays.
-    Use("bert-attack", "cosine", 0.2, None, 0.2, None, 1.0, 0.999, 0.999),
+    Use("bert-attack", "cosine", 0.2, None, 0.2, None, 1.0, 0.999, None),
 )
 
 _MINILM: Final = {(use.metric, use.threshold, use.window): use.minilm for use in USES}
