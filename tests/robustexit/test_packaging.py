@@ -21,5 +21,6 @@ def test_every_package_is_packed() -> None:
         for path in (ROOT / top).rglob("__init__.py")
     }
     outer = {folder: package for package, folder in settings["package-dir"].items()}
-    expected = {name if name.startswith("robustexit") else outer[name] for name in there}
+    tops = {name: name.partition(".") for name in there}
+    expected = {outer.get(top, top) + dot + rest for top, dot, rest in tops.values()}
     assert expected == set(settings["packages"])

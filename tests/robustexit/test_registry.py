@@ -71,11 +71,12 @@ def test_settings_are_answered_with_the_place() -> None:
         "datasets": {"d": {"data": {"path": "p", "lable": "y"}}},
         "models": {"m": {"path": "p"}},
         "victims": {"v": {"model": "m", "calibrat": {}}},
-        "recipes": [],
+        "recipes": ["pwws"],
+        "seeds": [],
     }
     with pytest.raises(ConfigError) as caught:
         validate(CampaignSpec, bad, "c.yaml")
     message = str(caught.value)
     assert "did you mean 'label'" in message
     assert "victims.v.calibrat: unknown key 'calibrat' (did you mean 'calibrate'?)" in message
-    assert "recipes" in message
+    assert "seeds" in message
