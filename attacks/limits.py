@@ -16,8 +16,8 @@ class Limits:
         queries: Model queries as TextAttack counts them; reaching it ends the attempt as ``budget``.
         candidates: Texts that transformations propose, whether or not a constraint lets them through; ends it as
             ``budget``.
-        seconds: Wall-clock seconds, checked before every call of the victim and around every transformation; ends
-            it as ``timeout``.
+        seconds: Wall-clock seconds, checked before every call of the victim and around every transformation (within
+            those of masked language models too); ends it as ``timeout``.
     """
 
     queries: int | None = None

@@ -56,6 +56,19 @@ class MeanPooledSimilarity(SentenceEncoder):  # type: ignore[misc]  # TextAttack
             self._known.update(zip(new, load_encoder(self.encoder).embed(new), strict=True))
         return torch.from_numpy(np.stack([self._known[text] for text in sentences]))
 
+    def _check_constraint_many(self, transformed_texts: Sequence[Any], reference_text: Any) -> list[Any]:
+        """Keep what is similar enough, as TextAttack does; texts that pass unseen are not encoded first, as there."""
+        seen = [text for text in transformed_texts if not self._passes_unseen(text)]
+        kept = {id(text) for text in super()._check_constraint_many(seen, reference_text)}
+        for text in transformed_texts:
+            if self._passes_unseen(text):
+                text.attack_attrs["similarity_score"] = 1.0
+                kept.add(id(text))
+        return [text for text in transformed_texts if id(text) in kept]
+
+    def _passes_unseen(self, text: Any) -> bool:
+        return bool(self.skip_text_shorter_than_window and len(text.words) < self.window_size)
+
     def clear_cache(self) -> None:
         """Forget the texts of the last attempt."""
         self._known.clear()

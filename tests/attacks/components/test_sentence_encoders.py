@@ -167,3 +167,14 @@ def test_thresholds_stand_for_what_recipes_ask():
         assert minilm_threshold(use.metric, use.threshold, use.window) == use.minilm
         assert 0 < use.minilm < 1
     assert minilm_threshold("cosine", 0.123, None) == 0.123
+
+
+def test_texts_that_pass_unseen_are_not_encoded(letters):
+    short = AttackedText("a short text")
+    changed = [short.replace_word_at_index(1, word) for word in ("long", "tiny")]
+    for text in changed:
+        text.attack_attrs.update(newly_modified_indices={1}, last_transformation=None)
+    constraint = MeanPooledSimilarity("any", 0.99, window_size=15, skip_text_shorter_than_window=True)
+    assert list(constraint.call_many(changed, short)) == changed
+    assert letters.asked == []
+    assert {text.attack_attrs["similarity_score"] for text in changed} == {1.0}
