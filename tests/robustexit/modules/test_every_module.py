@@ -60,7 +60,7 @@ def fit(name: str, found: FitData, seed: int = 0) -> ExitModule:
 
 
 def learns(name: str) -> bool:
-    """Whether a module has parameters; asked when tests are collected, so nothing is fitted (threads are not set yet)."""
+    """Whether a module has parameters; asked while tests are collected, before threads are set: nothing is fitted."""
     return bool(list(make_module(name, ModuleShape(4, 3, WIDTH)).parameters()))
 
 
