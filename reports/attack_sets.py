@@ -29,7 +29,7 @@ def who_broke_what(context: Context) -> Table:
         (Column("attack", "Attack"), Column("broken", "Broken first by it", "%", "broken_by")),
         tuple(rows),
         (),
-        "No worst case was run as a set (`worst_case:` in the campaign).",
+        "No worst case was run as a set (key worst_case in the campaign).",
     )
 
 
@@ -57,5 +57,5 @@ def crafting(context: Context) -> Table:
         ),
         tuple(rows),
         (),
-        "No goal attacked one exit alone (`{name: exit, k: each}` in the campaign's goals).",
+        "No goal attacked one exit alone ({name: exit, k: each} among the goals).",
     )
